@@ -1,0 +1,145 @@
+"""A broker for one machine, which ends with the process that started it.
+
+`embedded` is rumqttd from the `iotcore` wheel, `mosquitto` the program of that name. Both listen on the
+loopback address unless told otherwise: neither asks who is there.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal
+
+from broker.errors import FogError
+from broker.link import BrokerUrl
+from broker.process import spawn, stop
+
+Kind = Literal["embedded", "mosquitto"]
+LOOPBACK: Final = "127.0.0.1"
+
+_RUMQTTD = """\
+id = 0
+
+[router]
+id = 0
+max_connections = 1024
+max_outgoing_packet_count = 200
+max_segment_size = {segment}
+max_segment_count = 4
+
+[v5.1]
+name = "fogguard"
+listen = "{host}:{port}"
+next_connection_delay_ms = 1
+
+[v5.1.connections]
+connection_timeout_ms = 5000
+max_payload_size = {segment}
+max_inflight_count = 200
+dynamic_filters = true
+"""
+
+_MOSQUITTO = """\
+# Two messages in a row must not wait for an acknowledgement.
+set_tcp_nodelay true
+# Frames are up to {limit} bytes.
+max_packet_size {packet}
+max_queued_messages 10000
+persistence false
+
+listener {port} {host}
+allow_anonymous true
+"""
+
+_SEGMENT_BYTES: Final = 17 << 20
+_READY_S: Final = 10.0
+
+
+class BrokerError(FogError):
+    """A broker could not be started here."""
+
+
+def render_mosquitto(host: str, port: int) -> str:
+    """Return a mosquitto.conf for a fleet: one listener that knows no users."""
+    return _MOSQUITTO.format(host=host, port=port, limit=16 << 20, packet=_SEGMENT_BYTES)
+
+
+def choose_kind() -> Kind:
+    """Return the broker that this machine has, the embedded one first; raises BrokerError."""
+    if find_spec("iotcore"):
+        return "embedded"
+    if _mosquitto():
+        return "mosquitto"
+    raise BrokerError("no broker on this machine: pip install 'fogguard[broker]', or install mosquitto")
+
+
+@contextlib.contextmanager
+def running_broker(kind: Kind | None = None, host: str = LOOPBACK, port: int = 0) -> Iterator[BrokerUrl]:
+    """Run a broker until the block ends; port 0 takes a free one.
+
+    Raises BrokerError if the port is taken, the broker is not installed or it does not come up.
+    """
+    kind = kind or choose_kind()
+    url = BrokerUrl(host, _require_free(host, port))
+    with tempfile.TemporaryDirectory(prefix="fogguard-broker-") as name:
+        folder = Path(name)
+        log = folder / "broker.log"
+        child = spawn(_command(kind, url, folder), log=log, folder=folder)
+        try:
+            ends_s = time.monotonic() + _READY_S
+            while not _answers(url):
+                if child.poll() is not None or time.monotonic() > ends_s:
+                    raise BrokerError(f"the {kind} broker did not start at {url}: {log.read_text().strip()[-400:]}")
+                time.sleep(0.02)
+            yield url
+        finally:
+            stop(child)
+
+
+def _command(kind: Kind, url: BrokerUrl, folder: Path) -> list[str]:
+    """Write the broker's configuration into `folder` and return the command that runs it."""
+    if kind == "embedded":
+        if not find_spec("iotcore"):
+            raise BrokerError("the embedded broker is not installed: pip install 'fogguard[broker]'")
+        config = folder / "rumqttd.toml"
+        config.write_text(_RUMQTTD.format(host=url.host, port=url.port, segment=_SEGMENT_BYTES))
+        return [sys.executable, "-m", "iotcore", "--config", str(config), "--log-level", "CRITICAL"]
+    program = _mosquitto()
+    if program is None:
+        raise BrokerError("mosquitto is not installed: use the embedded broker, or install it with apt or brew")
+    config = folder / "mosquitto.conf"
+    config.write_text(render_mosquitto(url.host, url.port))
+    if os.geteuid() == 0:
+        folder.chmod(0o755)  # mosquitto gives up root for its own user, who must be able to read this
+    return [program, "-c", str(config)]
+
+
+def _mosquitto() -> str | None:
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
+
+
+def _require_free(host: str, port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BrokerError(
+                f"cannot listen on {host}:{port} ({error.strerror}): "
+                "another program has it; choose another with --port, or use the broker that runs there"
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: BrokerUrl) -> bool:
+    try:
+        socket.create_connection(url, timeout=0.2).close()
+    except OSError:
+        return False
+    return True
