@@ -1,0 +1,49 @@
+"""What the sink says about a step: a label, or a flagged random guess when no information came."""
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from edge_agent.session import Floats
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One message on the result topic.
+
+    `contributors` are the nodes and sensors whose units are in the answer; `complete` says that no living node
+    was cut off on the way; `expected_accuracy` is the predicted one for exactly these contributors.
+    """
+
+    step: int
+    label: int
+    name: str
+    scores: tuple[float, ...]
+    contributors: tuple[str, ...]
+    complete: bool
+    guess: bool
+    expected_accuracy: float | None
+    bundle: str
+    origin_ns: int
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """One message on a node's metrics topic: counters since its start, and its ancestors as it senses them."""
+
+    node: str
+    epoch: int
+    counters: dict[str, int]
+    rejected: dict[str, int]
+    view: dict[str, str]
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return the probabilities of one row of logits, (classes,) -> (classes,)."""
+    shifted: Floats = np.exp(logits - logits.max())
+    return np.asarray(shifted / shifted.sum(), np.float32)
+
+
+def guess(step: int, prior: Sequence[float]) -> int:
+    """Draw a label from the training class frequencies; the same step draws the same label everywhere."""
+    return random.Random(step).choices(range(len(prior)), prior)[0]

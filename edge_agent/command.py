@@ -1,0 +1,32 @@
+"""`fogguard-agent`: the command that runs on a device."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from broker.errors import FogError
+from edge_agent.agent import load_config, run
+from edge_agent.service import StopSignal, Supervisor, log_to_stderr
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run an agent until SIGTERM or SIGINT; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="fogguard-agent",
+        description="Serve as one node of a fogguard fleet until SIGTERM or Ctrl-C.",
+        epilog="example: fogguard-agent --config /etc/fogguard/f1.json",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the node's JSON configuration")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    options = parser.parse_args(arguments)
+    log_to_stderr(verbose=options.verbose)
+    try:
+        run(load_config(options.config), Supervisor(), StopSignal().__bool__)
+    except FogError as error:
+        print(f"fogguard-agent: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""What the init system and the terminal want of a long-running program: readiness, watchdog, signals, logs."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from types import FrameType
+
+
+class Supervisor:
+    """systemd's notification socket, if there is one (sd_notify(3)); silent otherwise."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        microseconds = environment.get("WATCHDOG_USEC", "")
+        self.watchdog_s = int(microseconds) / 1e6 if microseconds.isdigit() else None
+
+    def notify(self, state: str) -> None:
+        """Send `READY=1`, `WATCHDOG=1`, `STOPPING=1` or `STATUS=…`."""
+        if self._address:
+            name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+                out.sendto(state.encode(), name)
+
+
+class StopSignal:
+    """Becomes true with the first SIGTERM or SIGINT."""
+
+    def __init__(self) -> None:
+        self._received = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def __bool__(self) -> bool:
+        return self._received
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        self._received = True
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """Write one plain line a message, without a time: the journal adds its own."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(levelname)s %(name)s: %(message)s",
+    )

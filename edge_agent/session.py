@@ -1,0 +1,100 @@
+"""One node's ONNX graph in onnxruntime."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _errors
+
+from broker.errors import FogError
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+_CANNOT_LOAD = (
+    _errors.Fail,
+    _errors.InvalidArgument,
+    _errors.InvalidGraph,
+    _errors.InvalidProtobuf,
+    _errors.NotImplemented,
+    _errors.RuntimeException,
+)
+
+
+class SessionError(FogError):
+    """A graph that onnxruntime cannot load, or not the one that the manifest describes."""
+
+
+class Session:
+    """A loaded graph; an absent source is fed as zeros, which its Add turns into exactly nothing.
+
+    Args:
+        path: The graph's file.
+        inputs: The name and shape of each input, without the batch dimension.
+        shape: The shape of the output, without the batch dimension.
+        threads: How many threads one run may use.
+    """
+
+    def __init__(
+        self, path: Path, inputs: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], threads: int = 1
+    ) -> None:
+        self._session = open_graph(path, threads)
+        self._require(path, inputs, shape)
+        self._names = tuple(inputs)
+        self._null = [np.zeros((1, *size), np.float32) for size in inputs.values()]
+
+    def run(self, values: Sequence[Floats | None]) -> Floats:
+        """Return the output, (batch, *shape), for one (batch, *shape) array or None (absent) per input."""
+        batch = max((len(value) for value in values if value is not None), default=1)
+        feed = {
+            name: np.broadcast_to(null, (batch, *null.shape[1:])) if value is None else value
+            for name, null, value in zip(self._names, self._null, values, strict=True)
+        }
+        output: Floats = self._session.run(None, feed)[0]
+        return output
+
+    def metadata(self) -> dict[str, str]:
+        """Return the `fogguard.*` entries of the graph."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def _require(self, path: Path, inputs: Mapping[str, tuple[int, ...]], shape: tuple[int, ...]) -> None:
+        found = {value.name: tuple(value.shape[1:]) for value in self._session.get_inputs()}
+        if found != dict(inputs):
+            raise SessionError(f"{path}: takes {found}, the manifest says {dict(inputs)}")
+        (output,) = self._session.get_outputs()
+        if tuple(output.shape[1:]) != shape:
+            raise SessionError(f"{path}: puts out {tuple(output.shape[1:])}, the manifest says {shape}")
+
+
+def open_graph(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """Return onnxruntime's session for the graph in `path`; raises SessionError."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except OSError as error:
+        raise SessionError(f"{path}: cannot be read ({error.strerror})") from error
+    except _CANNOT_LOAD as error:
+        raise SessionError(
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it ({first_line(error)})"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a foreign error, for a sentence of our own."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def runtime_versions() -> dict[str, str]:
+    """Return the versions that a result on this machine depends on."""
+    return {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "onnxruntime": str(onnxruntime.__version__),
+        "numpy": np.__version__,
+    }
