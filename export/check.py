@@ -1,0 +1,145 @@
+"""Is this bundle whole, and do torch, the whole graph and the composed parts say the same under every mask?"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from broker.errors import FogError
+from edge_agent.agent import load_session
+from edge_agent.bundle import Bundle, BundleDamaged, file_problem, load
+from edge_agent.session import Floats, open_graph
+from export.evaluation import Composed, labels, network_logits
+from export.failures import sampled_masks
+from export.graph import ALIVE
+from export.network import Network
+from export.runs import WEIGHTS, load_network
+from export.spec import parse_spec
+
+TOLERANCE = 1e-5
+WHOLE = "whole.onnx"
+
+
+class Finding(NamedTuple):
+    """One line of the checklist."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Comparison(NamedTuple):
+    """How far torch, the whole graph and the composed parts lie apart, over every mask.
+
+    `error` is the greatest difference of two logits, as a share of the greatest logit where that is over 1.
+    """
+
+    rows: int
+    masks: int
+    error: float
+    labels_equal: int
+    labels_compared: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether they agree within TOLERANCE, and on every label."""
+        return self.error <= TOLERANCE and self.labels_equal == self.labels_compared
+
+
+def check(path: Path) -> tuple[Bundle, list[Finding]]:
+    """Check the bundle in the folder `path`; raises BundleError if there is none of this version."""
+    bundle = load(path)
+    files = bundle.manifest.files
+    findings = [Finding("file", False, found) for name in files if (found := file_problem(path, name, files))]
+    if findings:
+        return bundle, findings
+    findings.append(Finding("files", True, f"{len(files)} files have the hashes of the manifest"))
+    return bundle, [*findings, *_outcome("parts", _check_parts, bundle), *_outcome("masks", _check_masks, bundle)]
+
+
+def _outcome(name: str, run: Callable[[Bundle], Iterator[Finding]], bundle: Bundle) -> list[Finding]:
+    try:
+        return list(run(bundle))
+    except FogError as error:
+        return [Finding(name, False, str(error))]
+
+
+def compare(bundle: Bundle, network: Network, raw: Mapping[str, Floats]) -> Comparison:
+    """Compare the three on raw (rows, width) values per sensor."""
+    whole = open_graph(bundle.file(WHOLE))
+    order = bundle.manifest.order
+    rows = len(next(iter(raw.values())))
+    some = sampled_masks(len(order))
+    error, equal = 0.0, 0
+    for mask, composed in Composed(bundle).logits(raw, some).items():
+        alive = np.tile([bit == "1" for bit in mask], (rows, 1))
+        logits, informed = whole.run(None, {**raw, ALIVE: alive})
+        from_whole = logits if informed.all() else None
+        from_torch = network_logits(network, raw, mask)
+        error = max(error, distance(composed, from_torch), distance(from_whole, from_torch))
+        expected = labels(from_torch, rows)
+        equal += int(((labels(composed, rows) == expected) & (labels(from_whole, rows) == expected)).sum())
+    return Comparison(rows, len(some), error, equal, rows * len(some))
+
+
+def distance(found: Floats | None, expected: Floats | None) -> float:
+    """Return the greatest difference, relative to the greatest expected value if that is over 1.
+
+    Two null vectors are equal; a null vector and any other are infinitely apart, and so is what is not a number.
+    """
+    if found is None or expected is None:
+        return 0.0 if found is expected else math.inf
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return math.inf
+    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+def _check_parts(bundle: Bundle) -> Iterator[Finding]:
+    """Each graph takes and puts out what the manifest says, and its golden outputs."""
+    manifest = bundle.manifest
+    worst = 0.0
+    for name in manifest.names:
+        entry = manifest.entry(name)
+        session = load_session(bundle, name)
+        told = session.metadata().get("fogguard.node")
+        if told != name:
+            yield Finding("parts", False, f"{entry.file} says that it is {told}, the manifest says {name}")
+            continue
+        if name in manifest.sensors:
+            inputs = [golden(bundle, raw_file(name))]
+        else:
+            inputs = [golden(bundle, manifest.entry(source).golden) for source in entry.inputs]
+        error = distance(session.run(inputs), golden(bundle, entry.golden))
+        worst = max(worst, error)
+        if error > TOLERANCE:
+            yield Finding("parts", False, f"{entry.file} is {error:.1e} away from its golden output")
+    if worst <= TOLERANCE:
+        yield Finding("parts", True, f"{len(manifest.names)} graphs reproduce their golden outputs ({worst:.0e})")
+
+
+def _check_masks(bundle: Bundle) -> Iterator[Finding]:
+    manifest = bundle.manifest
+    spec = parse_spec(manifest.spec, f"{bundle.path}: spec")
+    network = load_network(bundle.file(WEIGHTS), spec, manifest.variant, len(manifest.labels))
+    found = compare(bundle, network, {name: golden(bundle, raw_file(name)) for name in manifest.sensors})
+    detail = (
+        f"torch, whole graph and parts agree within {found.error:.0e} (limit {TOLERANCE:.0e}) and on "
+        f"{found.labels_equal} of {found.labels_compared} labels, {found.masks} masks x {found.rows} rows"
+    )
+    yield Finding("masks", found.ok, detail)
+
+
+def raw_file(sensor: str) -> str:
+    """Return where a bundle keeps the raw values behind its golden outputs."""
+    return f"golden/{sensor}.raw.npy"
+
+
+def golden(bundle: Bundle, name: str) -> Floats:
+    """Return a golden array, (rows, width); raises BundleDamaged."""
+    try:
+        values: Floats = np.load(bundle.file(name), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BundleDamaged(f"{bundle.file(name)}: not an array ({error})") from error
+    return values

@@ -1,0 +1,82 @@
+"""What a network answers under every node failure combination.
+
+The composed parts are run as the fleet runs them: one graph a node, absent vectors absent. A node's output
+depends only on which of its ancestors are alive, so equal sub-masks are computed once.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+
+from edge_agent.agent import load_session
+from edge_agent.bundle import Bundle
+from edge_agent.flow import ancestors
+from edge_agent.session import Floats
+from export.data.rows import Integers
+from export.failures import GUESS, alive_nodes
+from export.network import Network
+
+_Vectors = Floats | None
+
+
+class Composed:
+    """A bundle's parts in this process."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        self.manifest = bundle.manifest
+        self._sessions = {name: load_session(bundle, name, threads) for name in bundle.manifest.names}
+
+    def sensed(self, raw: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Return what each sensor puts out for raw (rows, width) values."""
+        return {name: self._sessions[name].run([raw[name]]) for name in self.manifest.sensors}
+
+    def outputs(self, raw: Mapping[str, Floats], mask: str) -> dict[str, _Vectors]:
+        """Return what every sensor and node puts out under `mask`, None for the null vector."""
+        values: dict[str, _Vectors] = {}
+        self._fill(values, {}, self.sensed(raw), mask)
+        return values
+
+    def logits(self, raw: Mapping[str, Floats], masks: Iterable[str]) -> dict[str, _Vectors]:
+        """Return the sink's (rows, classes) logits under each mask, None where no information reaches it."""
+        sensed = self.sensed(raw)
+        known: dict[tuple[str, frozenset[str]], _Vectors] = {}
+        answers: dict[str, _Vectors] = {}
+        for mask in masks:
+            values: dict[str, _Vectors] = {}
+            self._fill(values, known, sensed, mask)
+            answers[mask] = values[self.manifest.sink]
+        return answers
+
+    def _fill(
+        self,
+        values: dict[str, _Vectors],
+        known: dict[tuple[str, frozenset[str]], _Vectors],
+        sensed: Mapping[str, Floats],
+        mask: str,
+    ) -> None:
+        inputs = self.manifest.inputs
+        alive = alive_nodes(mask, self.manifest.order) | {self.manifest.sink}
+        values.update(sensed)
+        for name, sources in inputs.items():
+            if name not in alive:
+                values[name] = None
+                continue
+            key = (name, ancestors(inputs, name) & alive)
+            if key not in known:
+                xs = [values[source] for source in sources]
+                known[key] = None if all(x is None for x in xs) else self._sessions[name].run(xs)
+            values[name] = known[key]
+
+
+def labels(logits: _Vectors, rows: int) -> Integers:
+    """Return (rows,) labels, GUESS where there are no logits."""
+    return np.full(rows, GUESS) if logits is None else logits.argmax(axis=1)
+
+
+@torch.inference_mode()
+def network_logits(network: Network, raw: Mapping[str, Floats], mask: str) -> _Vectors:
+    """Return what `Composed.logits` does for one mask, from torch."""
+    alive = torch.tensor([[bit == "1" for bit in mask]])
+    logits, informed = network({name: torch.from_numpy(x) for name, x in raw.items()}, alive)
+    return logits.numpy() if informed.any() else None

@@ -1,0 +1,44 @@
+"""Folders that appear whole or not at all."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from broker.errors import FogError
+
+
+class FolderError(FogError):
+    """A folder that cannot be written, or that must not be replaced."""
+
+
+@contextlib.contextmanager
+def written_folder(target: Path, marker: str) -> Iterator[Path]:
+    """Yield a fresh folder that takes the place of `target` when the block ends well, and vanishes otherwise.
+
+    An existing `target` is replaced only if it is empty or holds a file `marker`, that is, if it was written
+    so before; raises FolderError.
+    """
+    require_replaceable(target, marker)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise FolderError(f"{target}: cannot be written ({error.strerror})") from error
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        if target.exists():
+            target.rename(fresh / "replaced")
+        fresh.rename(target)
+        shutil.rmtree(target / "replaced", ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def require_replaceable(target: Path, marker: str) -> None:
+    """Raise FolderError if `target` is something that `written_folder` would not replace."""
+    if target.exists() and not (target / marker).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise FolderError(f"{target} exists and holds no {marker}: choose another folder, or remove it first")

@@ -1,0 +1,106 @@
+"""Torch modules as ONNX graphs: one file each, old enough for every runtime in a fleet, the same bytes each time."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from broker.errors import FailureFound
+from export.network import Network
+
+OPSET: Final = 18
+IR_VERSION: Final = 10
+MINIMUM_ONNXRUNTIME: Final = "1.18"
+ALIVE: Final = "fogguard.alive"
+INFORMED: Final = "fogguard.informed"
+
+
+class GraphError(FailureFound):
+    """A module that torch cannot put into one ONNX file."""
+
+
+class Whole(nn.Module):
+    """The network with plain tensors for inputs: the sensors in order, then which nodes are alive."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.names = list(network.spec.sensors)
+
+    def forward(self, *xs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (batch, classes) logits and (batch,) whether any information reached the sink."""
+        logits, informed = self.network(dict(zip(self.names, xs[:-1], strict=True)), xs[-1])
+        return logits, informed
+
+
+def to_onnx(module: nn.Module, name: str, inputs: Mapping[str, int], metadata: Mapping[str, str]) -> bytes:
+    """Return the graph of a module that takes one (batch, width) float tensor per input.
+
+    Args:
+        module: Its forward takes the inputs in this order.
+        name: Of the output: the node's or sensor's own.
+        inputs: Name and width of each.
+        metadata: Goes into the file under `fogguard.`, for onnxruntime to read.
+    """
+    return _export(module, [torch.zeros(2, width) for width in inputs.values()], list(inputs), [name], metadata)
+
+
+def whole_to_onnx(network: Network, metadata: Mapping[str, str]) -> bytes:
+    """Return the graph of the whole network: raw sensors and ALIVE in, the sink's logits and INFORMED out."""
+    spec = network.spec
+    xs = [torch.zeros(2, width) for width in spec.sensors.values()]
+    alive = torch.ones(2, len(spec.order), dtype=torch.bool)
+    return _export(Whole(network), [*xs, alive], [*spec.sensors, ALIVE], [spec.sink, INFORMED], metadata)
+
+
+def _export(
+    module: nn.Module,
+    example: Sequence[Tensor],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    metadata: Mapping[str, str],
+) -> bytes:
+    batch = torch.export.Dim("batch")
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # torch's own, about its own internals
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(example),
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamic_shapes={"xs": tuple({0: batch} for _ in example)},
+            verbose=False,
+        )
+    if program is None:
+        raise GraphError(f"torch put out no graph for {outputs[0]}")
+    return _cleaned(program.model_proto, metadata)
+
+
+def _cleaned(model: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
+    """Strip what depends on the machine: stack traces, build paths, producer."""
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version, model.doc_string = "fogguard", "", ""
+    del model.metadata_props[:]
+    for key, value in sorted(metadata.items()):
+        model.metadata_props.add(key=f"fogguard.{key}", value=value)
+    graphs = [model.graph, *model.functions]
+    for graph in graphs:
+        del graph.metadata_props[:]
+        graph.doc_string = ""
+        for node in graph.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,41 @@
+"""The rows that a network is measured on: the test part of its data set."""
+
+from typing import Literal, NamedTuple
+
+from edge_agent.bundle import Bundle
+from edge_agent.session import Floats
+from export.data import load_data
+from export.data.rows import DataError, Integers, Rows, split_rows
+from export.runs import Run
+
+
+class HeldOut(NamedTuple):
+    """Per sensor, (rows, width) raw values, and the (rows,) true classes."""
+
+    raw: dict[str, Floats]
+    truth: Integers
+
+
+def held_out_for_bundle(bundle: Bundle) -> HeldOut:
+    """Return the rows of the bundle's predictions; raises DataError if its data set is missing or changed."""
+    data = bundle.manifest.data
+    return _test_part(require_same(data.name, data.sha256, str(bundle.path)), data.split, data.split_seed)
+
+
+def held_out_for_run(run: Run, name: str) -> HeldOut:
+    """Return the test rows of a run; raises DataError if its data set is missing or changed."""
+    data = run.parsed_spec().data
+    return _test_part(require_same(data.set, run.data_sha256, name), data.split, data.split_seed)
+
+
+def require_same(name: str, sha256: str, of: str) -> Rows:
+    """Return the data set `name` if its rows are those of `of`; raises DataError."""
+    rows = load_data(name)
+    if rows.sha256 != sha256:
+        raise DataError(f"data set {name} on this machine is not the one of {of}: train and export again")
+    return rows
+
+
+def _test_part(rows: Rows, by: Literal["row", "group"], seed: int) -> HeldOut:
+    numbers = split_rows(rows, by, seed).test
+    return HeldOut({name: values[numbers] for name, values in rows.sensors.items()}, rows.labels[numbers])

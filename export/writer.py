@@ -1,0 +1,175 @@
+"""Write a bundle: one graph per node, verified against torch under every mask before it appears."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+
+from broker.errors import FailureFound
+from edge_agent.bundle import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    AccuracyEntry,
+    Bundle,
+    DataEntry,
+    GraphEntry,
+    Manifest,
+    ParityEntry,
+    encode_manifest,
+    load,
+)
+from edge_agent.session import Floats, runtime_versions
+from export.check import TOLERANCE, WHOLE, Comparison, compare, raw_file
+from export.data.rows import Rows, Split, split_rows
+from export.evaluation import Composed, labels
+from export.failures import accuracy, sampled_masks
+from export.folder import written_folder
+from export.graph import IR_VERSION, MINIMUM_ONNXRUNTIME, OPSET, to_onnx, whole_to_onnx
+from export.heldout import require_same
+from export.network import Network
+from export.runs import WEIGHTS, Run, load_network, load_run
+from export.spec import Spec
+
+GOLDEN_ROWS: Final = 64
+Progress = Callable[[str], None]
+"""Told what is being done next."""
+
+
+class ParityError(FailureFound):
+    """What onnxruntime computes is not what torch computes."""
+
+    def __init__(self, found: Comparison) -> None:
+        super().__init__(
+            f"not exported: torch, whole graph and parts lie {found.error:.1e} apart (limit {TOLERANCE:.0e}) and agree "
+            f"on {found.labels_equal} of {found.labels_compared} labels"
+        )
+
+
+def export_bundle(run_path: Path, out: Path, progress: Progress = lambda _what: None) -> Bundle:
+    """Export the run in `run_path` as a bundle in the folder `out`, whole or not at all.
+
+    Raises RunError, DataError, FolderError, and ParityError if the graphs do not answer as torch does.
+    """
+    run = load_run(run_path)
+    spec = run.parsed_spec()
+    network = load_network(run_path / WEIGHTS, spec, run.variant, len(run.labels))
+    rows = require_same(spec.data.set, run.data_sha256, str(run_path))
+    split = split_rows(rows, spec.data.split, spec.data.split_seed)
+    with written_folder(out, MANIFEST) as folder:
+        _write_graphs(folder, network, progress)
+        (folder / WEIGHTS).write_bytes((run_path / WEIGHTS).read_bytes())
+        progress("golden outputs")
+        _write_golden(folder, network, rows, split)
+        manifest = _manifest(folder, run, spec, network, rows, split)
+        (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+        progress("every mask in torch, the whole graph and the parts")
+        verified = _with_measurements(load(folder), network, rows, split)
+        (folder / MANIFEST).write_bytes(encode_manifest(verified))
+    return load(out)
+
+
+def _write_graphs(folder: Path, network: Network, progress: Progress) -> None:
+    spec = network.spec
+    for name, width in spec.sensors.items():
+        progress(f"graph of {name}")
+        graph = to_onnx(network.sensors[name], name, {"raw": width}, {"spec": spec.name, "node": name})
+        (folder / f"{name}.onnx").write_bytes(graph)
+    for name, sources in network.inputs.items():
+        progress(f"graph of {name}")
+        widths = {source: network.widths[source] for source in sources}
+        graph = to_onnx(network.nodes[name], name, widths, {"spec": spec.name, "node": name})
+        (folder / f"{name}.onnx").write_bytes(graph)
+    progress("graph of the whole network")
+    (folder / WHOLE).write_bytes(whole_to_onnx(network, {"spec": spec.name}))
+
+
+@torch.inference_mode()
+def _write_golden(folder: Path, network: Network, rows: Rows, split: Split) -> None:
+    """Save what torch puts out at every sensor and node for some test rows while all are alive."""
+    (folder / "golden").mkdir()
+    chosen = split.test[:GOLDEN_ROWS]
+    values: dict[str, torch.Tensor] = {}
+    for name in network.spec.sensors:
+        raw = rows.sensors[name][chosen]
+        np.save(folder / raw_file(name), raw)
+        values[name] = network.sensors[name](torch.from_numpy(raw))
+    for name, sources in network.inputs.items():
+        values[name] = network.nodes[name](*(values[source] for source in sources))
+    for name, value in values.items():
+        np.save(folder / _golden_file(name), value.numpy())
+
+
+def _golden_file(name: str) -> str:
+    return f"golden/{name}.npy"
+
+
+def _entry(name: str, inputs: dict[str, int], width: int) -> GraphEntry:
+    shapes: dict[str, tuple[int, ...]] = {source: (size,) for source, size in inputs.items()}
+    return GraphEntry(file=f"{name}.onnx", golden=_golden_file(name), inputs=shapes, shape=(width,))
+
+
+def _manifest(folder: Path, run: Run, spec: Spec, network: Network, rows: Rows, split: Split) -> Manifest:
+    """Describe the files in `folder`; what must be measured on them is still empty."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    heard = {(source, target) for target, sources in network.inputs.items() for source in sources}
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=spec.name,
+        variant=run.variant,
+        seed=run.seed,
+        spec=run.spec,
+        sensors={name: _entry(name, {"raw": width}, width) for name, width in spec.sensors.items()},
+        nodes={
+            name: _entry(name, {source: network.widths[source] for source in sources}, network.widths[name])
+            for name, sources in network.inputs.items()
+        },
+        hyperconnections=tuple(each for each in spec.hyperconnections if (each.source, each.target) in heard),
+        sink=spec.sink,
+        order=spec.order,
+        deadlines_ms=spec.deadlines_ms(),
+        settings=spec.settings,
+        labels=run.labels,
+        prior=run.prior,
+        data=DataEntry(
+            name=rows.name,
+            sha256=rows.sha256,
+            split=spec.data.split,
+            split_seed=spec.data.split_seed,
+            rows={part: len(numbers) for part, numbers in split._asdict().items()},
+        ),
+        accuracy=AccuracyEntry(n=0, chance=0.0, per_mask={}),
+        parity=ParityEntry(rows=0, masks=0, tolerance=TOLERANCE, labels_equal=0, labels_compared=0),
+        opset=OPSET,
+        ir_version=IR_VERSION,
+        minimum_onnxruntime=MINIMUM_ONNXRUNTIME,
+        built_with={**runtime_versions(), "torch": str(torch.__version__), "onnx": onnx.__version__},
+        files={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
+    )
+
+
+def _with_measurements(bundle: Bundle, network: Network, rows: Rows, split: Split) -> Manifest:
+    """Return the manifest with parity and predicted accuracy on the whole test set; raises ParityError."""
+    raw: dict[str, Floats] = {name: rows.sensors[name][split.test] for name in bundle.manifest.sensors}
+    found = compare(bundle, network, raw)
+    if not found.ok:
+        raise ParityError(found)
+    truth, prior = rows.labels[split.test], bundle.manifest.prior
+    answers = Composed(bundle).logits(raw, sampled_masks(len(bundle.manifest.order)))
+    n = len(truth)
+    per_mask = {mask: accuracy(labels(logits, n), truth, prior) for mask, logits in answers.items()}
+    return msgspec.structs.replace(
+        bundle.manifest,
+        accuracy=AccuracyEntry(n=n, chance=accuracy(labels(None, n), truth, prior), per_mask=per_mask),
+        parity=ParityEntry(
+            rows=found.rows,
+            masks=found.masks,
+            tolerance=TOLERANCE,
+            labels_equal=found.labels_equal,
+            labels_compared=found.labels_compared,
+        ),
+    )
