@@ -1,0 +1,248 @@
+"""Stands for the sensors of a fleet: feeds test rows at a steady rate, and records what the sink answers."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from types import TracebackType
+
+import msgspec
+
+from benchmarks.recording import Phase, StepRecord
+from broker.errors import FailureFound
+from broker.frame import Frame, encode
+from broker.link import BrokerUrl, Link
+from broker.presence import Presence, StatusError, decode_status
+from broker.topics import Topics
+from edge_agent.agent import load_session
+from edge_agent.answer import Answer, Metrics
+from edge_agent.bundle import Bundle
+from edge_agent.flow import fed
+from edge_agent.session import Floats
+from export.failures import GUESS
+
+_log = logging.getLogger("fogguard.driver")
+_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_metrics = msgspec.json.Decoder(Metrics).decode
+_SETTLE_S = 30.0
+_GRACE_S = 1.0
+
+
+class FleetSilent(FailureFound):
+    """The fleet did not do what it was waited for."""
+
+
+class Driver:
+    """One link that publishes for every sensor and hears the sink.
+
+    Args:
+        broker: Where the fleet meets.
+        fleet: The fleet's name.
+        bundle: What it runs.
+        raw: Per sensor, the (rows, width) raw values to feed, over and over.
+        rate: Steps a second.
+        window: How many steps may be unanswered before feeding pauses.
+        watch: Called while waiting; raises if the fleet cannot go on.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerUrl,
+        fleet: str,
+        bundle: Bundle,
+        raw: Mapping[str, Floats],
+        *,
+        rate: float = 200.0,
+        window: int = 64,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.bundle = bundle
+        self.phases: list[Phase] = []
+        manifest = bundle.manifest
+        self._topics = Topics(fleet)
+        self._sensed = {name: load_session(bundle, name).run([raw[name]]) for name in manifest.sensors}
+        self._rows = len(next(iter(raw.values())))
+        self._interval_s = 1 / rate
+        self._window = window
+        self.watch = watch
+        # One hop more than the sink's deadline: its clock starts when the step reaches it.
+        sink_ms = manifest.deadlines_ms[manifest.sink]
+        self.deadline_ms = sink_ms + min(manifest.deadlines_ms.values())
+        self._epoch = int(time.time())
+        self._step = self._epoch << 32
+        self._due_s = 0.0
+        self._open: dict[int, StepRecord] = {}
+        self._presence = Presence(manifest.nodes)
+        self._status_topics = {self._topics.status(node): node for node in manifest.nodes}
+        self._sink_view: dict[str, str] = {}
+        self._viewed_ns: dict[str, int] = {}
+        self._known_sets: dict[frozenset[str], frozenset[str]] = {}  # one object for each, not one a step
+        topics = [(self._topics.result, 0), (self._topics.metrics(manifest.sink), 0)]
+        self._link = Link(
+            broker,
+            f"{fleet}-driver-{self._epoch}",
+            subscriptions=[*topics, *((topic, 1) for topic in self._status_topics)],
+            on_message=self._on_message,
+        )
+
+    def __enter__(self) -> "Driver":
+        self._link.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._link.__exit__(kind, error, trace)
+
+    def wait_for(self, nodes: Collection[str], timeout_s: float = _SETTLE_S) -> None:
+        """Return once all of `nodes` are born and the sink sees them; raises FleetSilent."""
+        sink = self.bundle.manifest.sink
+
+        def ready() -> bool:
+            self.watch()
+            others = (node for node in nodes if node != sink)
+            return all(map(self._presence.is_alive, nodes)) and all(self._sees(node, "alive") for node in others)
+
+        if not self._link.poll_until(ready, timeout_s):
+            silent = sorted(node for node in nodes if not self._presence.is_alive(node))
+            raise FleetSilent(
+                f"after {timeout_s:.0f} s nothing is heard of {', '.join(silent) or 'the sink'}: "
+                "are the agents running, with this fleet's name and this broker?"
+            )
+
+    def begin(self, name: str, alive: frozenset[str]) -> Phase:
+        """Begin a phase; the steps under way belong to its transition.
+
+        Those are the steps that are still unanswered, and, if the combination changed by itself, those within the
+        last deadline since the first that was answered by others than the phase before expects.
+        """
+        now_ns = time.monotonic_ns()
+        phase = Phase(name, alive, now_ns)
+        if self.phases:
+            before = self.phases[-1]
+            expected = self.expected_contributors(before.alive)
+            first = len(before.steady)
+            for position, record in enumerate(before.steady):
+                is_recent = now_ns - record.sent_ns < self.deadline_ms * 1e6
+                if is_recent and not (record.complete and record.contributors == expected):
+                    first = position
+                    break
+            phase.transition = before.steady[first:]
+            del before.steady[first:]
+        self.phases.append(phase)
+        return phase
+
+    def settle(self, killed: Collection[str] = (), timeout_s: float = _SETTLE_S) -> None:
+        """Feed until the sink sees the phase's combination and a step answers under it.
+
+        Records when the sink's view showed each node of `killed`; raises FleetSilent.
+        """
+        phase = self.phases[-1]
+        order = self.bundle.manifest.order
+        contributors = self.expected_contributors(phase.alive)
+        seen_ns = 0
+
+        def settled() -> bool:
+            nonlocal seen_ns
+            self.watch()
+            if any(not self._sees(node, "alive" if node in phase.alive else "dead") for node in order):
+                seen_ns = 0
+                return False
+            seen_ns = seen_ns or time.monotonic_ns()
+            recent = (record for record in phase.transition[-self._window :] if record.sent_ns > seen_ns)
+            return any(record.complete and record.contributors == contributors for record in recent)
+
+        if not self._feed(phase.transition, settled, timeout_s):
+            raise FleetSilent(
+                f"phase {phase.name!r}: after {timeout_s:.0f} s the sink sees {self._sink_view}, "
+                f"and no answer came from exactly {sorted(contributors) or 'nobody'}"
+            )
+        phase.sensed_ms = {node: (self._viewed_ns[node] - phase.began_ns) / 1e6 for node in killed}
+
+    def measure(self, steps: int, until: Callable[[], bool] = lambda: False) -> None:
+        """Feed `steps` steps of the phase, or fewer if `until()` comes true, and wait for their answers."""
+        phase = self.phases[-1]
+        self._feed(phase.steady, lambda: len(phase.steady) >= steps or until(), timeout_s=float("inf"))
+
+    def drain(self) -> None:
+        """Wait until every step is answered or counts as lost."""
+        self._link.poll_until(lambda: not self._open, self.deadline_ms / 1e3 + _GRACE_S)
+
+    def sink_alive(self) -> frozenset[str]:
+        """Return the nodes that the sink sees alive."""
+        return frozenset(node for node, state in self._sink_view.items() if state == "alive")
+
+    def expected_contributors(self, alive: frozenset[str]) -> frozenset[str]:
+        """Return the sensors and nodes whose units are in an answer when exactly `alive` of `order` live."""
+        manifest = self.bundle.manifest
+        inputs = manifest.inputs
+        speaking = fed(inputs, alive | manifest.sensors.keys() | {manifest.sink})
+        found: set[str] = set()
+        waiting = [manifest.sink]
+        while waiting:
+            name = waiting.pop()
+            if name in speaking and name not in found:
+                found.add(name)
+                waiting.extend(inputs.get(name, ()))
+        return frozenset(found)
+
+    def _feed(self, records: list[StepRecord], enough: Callable[[], bool], timeout_s: float) -> bool:
+        ends_s = time.monotonic() + timeout_s
+        while not enough():
+            now_s = time.monotonic()
+            if now_s > ends_s:
+                return False
+            self._forget_lost()
+            if now_s >= self._due_s and len(self._open) < self._window:
+                self._due_s = max(self._due_s + self._interval_s, now_s)
+                records.append(self._send())
+            self._link.poll(max(0.0, min(self._due_s - time.monotonic(), 0.05)))
+        return True
+
+    def _send(self) -> StepRecord:
+        self._step += 1
+        row = self._step % self._rows
+        record = StepRecord(row, time.monotonic_ns())
+        self._open[self._step] = record
+        head = (self._step, self._epoch, self.bundle.id)
+        self._link.publish(self._topics.step, encode(Frame(*head, None, 0, record.sent_ns)))
+        for bit, name in enumerate(self.bundle.manifest.sensors):
+            frame = Frame(*head, self._sensed[name][row], 1 << bit, record.sent_ns)
+            self._link.publish(self._topics.tensor(name), encode(frame))
+        return record
+
+    def _forget_lost(self) -> None:
+        """Stop counting a step as under way once no answer can be expected: it must not block the window."""
+        oldest = next(iter(self._open.items()), None)
+        limit_ns = (self.deadline_ms / 1e3 + _GRACE_S) * 1e9
+        if oldest is not None and time.monotonic_ns() - oldest[1].sent_ns > limit_ns:
+            del self._open[oldest[0]]
+
+    def _sees(self, node: str, state: str) -> bool:
+        return self._sink_view.get(node) == state
+
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        now_ns = time.monotonic_ns()
+        try:
+            if topic == self._topics.result:
+                self._on_answer(_decode_answer(payload), now_ns)
+            elif topic in self._status_topics:
+                if payload:
+                    self._presence.on_status(self._status_topics[topic], decode_status(payload), now_ns)
+            else:
+                self._on_view(_decode_metrics(payload).view, now_ns)
+        except (msgspec.DecodeError, StatusError) as error:
+            _log.warning("%s carries something else than expected: %s", topic, error)
+
+    def _on_answer(self, answer: Answer, now_ns: int) -> None:
+        record = self._open.pop(answer.step, None)
+        if record is not None:
+            contributors = frozenset(answer.contributors)
+            record.answered_ns, record.complete = now_ns, answer.complete
+            record.label = GUESS if answer.guess else answer.label
+            record.contributors = self._known_sets.setdefault(contributors, contributors)
+
+    def _on_view(self, view: dict[str, str], now_ns: int) -> None:
+        for node, state in view.items():
+            if self._sink_view.get(node) != state:
+                self._viewed_ns[node] = now_ns
+        self._sink_view = view

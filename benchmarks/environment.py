@@ -1,0 +1,76 @@
+"""Under which conditions a figure was measured: the head of every JSON result."""
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+_PACKAGES = ("fogguard", "numpy", "onnxruntime", "paho-mqtt", "msgspec", "torch", "onnx", "iotcore")
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands first in a result."""
+
+    command: str
+    version: str
+    commit: str
+    bundle: str
+    started: str
+    host: dict[str, str | int]
+    versions: dict[str, str]
+    emulated: str
+
+
+def head(*, bundle: str = "", emulated: str = "") -> Head:
+    """Return the head for the command that this process is."""
+    return Head(
+        command=" ".join(["fogguard", *sys.argv[1:]]),
+        version=_version("fogguard"),
+        commit=_commit(),
+        bundle=bundle,
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        host={
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "kernel": platform.release(),
+            "cores": os.cpu_count() or 0,
+        },
+        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        emulated=emulated,
+    )
+
+
+def with_head(start: Head, body: dict[str, Any]) -> dict[str, Any]:
+    """Return head and body as one JSON object."""
+    return {**msgspec.to_builtins(start), **msgspec.to_builtins(body)}
+
+
+def write_json(file: Path, result: dict[str, Any]) -> None:
+    """Write a result, whole or not at all."""
+    fresh = file.with_name(f".{file.name}.new")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    fresh.replace(file)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _commit() -> str:
+    """Return the commit of the checkout that this code runs from, or nothing."""
+    answer = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip()

@@ -1,0 +1,98 @@
+"""A bundle, its test rows and a running fleet, ready to be fed: what every benchmark begins with."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.driver import Driver
+from benchmarks.phases import PhaseReport, summarise
+from broker.embedded import Kind, running_broker
+from broker.errors import FogError
+from broker.link import BrokerUrl, parse_url
+from edge_agent.bundle import Bundle, load
+from export.data.rows import Integers
+from export.evaluation import Composed, labels
+from export.failures import masks
+from export.heldout import HeldOut, held_out_for_bundle
+from provisioning.local import LocalFleet
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A fleet under measurement.
+
+    Attributes:
+        bundle: What it runs.
+        held_out: The rows that it is fed.
+        predicted: For each mask, the (rows,) labels of the bundle's parts, GUESS where no information flows.
+        driver: Feeds it.
+        agents: Its processes; None when they run elsewhere.
+    """
+
+    bundle: Bundle
+    held_out: HeldOut
+    predicted: Mapping[str, Integers]
+    driver: Driver
+    agents: LocalFleet | None
+
+    def reports(self) -> list[PhaseReport]:
+        """Return the figures of every phase so far, in the order that they were measured."""
+        manifest = self.bundle.manifest
+        return [
+            summarise(phase, manifest, self.predicted, self.held_out.truth, self.driver.deadline_ms)
+            for phase in self.driver.phases
+        ]
+
+
+@contextlib.contextmanager
+def broker_at(where: str | None) -> Iterator[BrokerUrl]:
+    """Yield a broker: `mqtt://HOST:PORT` as it is, `embedded` or `mosquitto` started here, None whichever there is."""
+    kinds: dict[str | None, Kind | None] = {None: None, "embedded": "embedded", "mosquitto": "mosquitto"}
+    if where in kinds:
+        with running_broker(kinds[where]) as url:
+            yield url
+    elif where is not None and where.startswith("mqtt"):
+        yield parse_url(where)
+    else:
+        raise FogError(f"--broker {where!r}: write mqtt://HOST:PORT, embedded or mosquitto")
+
+
+@contextlib.contextmanager
+def running_trial(
+    path: Path,
+    *,
+    broker: str | None = None,
+    local: bool = True,
+    fleet: str | None = None,
+    rate: float = 200.0,
+    down: Collection[str] = (),
+    progress: Callable[[str], None] = lambda _what: None,
+) -> Iterator[Trial]:
+    """Run the bundle in the folder `path` and yield it fed with its test rows, but for the nodes in `down`.
+
+    Raises BundleError, BundleDamaged, DataError, BrokerError, LinkError, AgentDied or FleetSilent.
+    """
+    bundle = load(path)
+    bundle.verify()
+    unknown = sorted(set(down) - set(bundle.manifest.order))
+    if unknown:
+        raise FogError(f"{unknown[0]} is no node that can fail: those are {', '.join(bundle.manifest.order)}")
+    progress("predicting every mask")
+    held_out = held_out_for_bundle(bundle)
+    answers = Composed(bundle).logits(held_out.raw, masks(len(bundle.manifest.order)))
+    predicted = {mask: labels(logits, len(held_out.truth)) for mask, logits in answers.items()}
+    name = fleet or bundle.manifest.name
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogguard-fleet-")))
+        url = stack.enter_context(broker_at(broker))
+        agents = stack.enter_context(LocalFleet(bundle, url, name, folder)) if local else None
+        watch = agents.require_running if agents else lambda: None
+        driver = stack.enter_context(Driver(url, name, bundle, held_out.raw, rate=rate, watch=watch))
+        up = [node for node in bundle.manifest.nodes if node not in down]
+        if agents:
+            progress(f"starting {len(up)} agents at {url}")
+            agents.start(up)
+        driver.wait_for(up)
+        yield Trial(bundle, held_out, predicted, driver, agents)

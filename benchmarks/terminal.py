@@ -1,0 +1,97 @@
+"""What a person sees: a progress bar on a terminal, plain lines elsewhere, tables at the end."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from benchmarks.phases import PhaseReport
+from export.check import Finding
+
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+results = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def say(text: str) -> None:
+    """Print what is being done, to standard error."""
+    notes.print(text, markup=False)
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield a function that takes what is done, of how many, and a remark."""
+    if not notes.is_terminal:
+        yield _plain_lines(label)
+        return
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[remark]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=notes) as bars:
+        task = bars.add_task(label, remark="")
+        yield lambda done, total, remark: bars.update(task, completed=done, total=total, remark=remark)
+
+
+def _plain_lines(label: str) -> Callable[[int, int, str], None]:
+    """Return a function that prints a line for each quarter of the way."""
+    printed = 0
+
+    def update(done: int, total: int, remark: str) -> None:
+        nonlocal printed
+        if 4 * done // total > printed:
+            printed = 4 * done // total
+            say(f"{label}: {done} of {total}  {remark}")
+
+    return update
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table to standard output, the first column to the left."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="right" if position else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    results.print(table)
+
+
+def print_phases(title: str, phases: Iterable[PhaseReport]) -> None:
+    """Print the figures of each phase."""
+    columns = (
+        "phase",
+        "dead",
+        "sent",
+        "answered",
+        "late",
+        "measured %",
+        "predicted %",
+        "labels equal",
+        "p50 ms",
+        "p99 ms",
+        "sensed ms",
+    )
+    print_table(title, columns, [_phase_row(phase) for phase in phases])
+
+
+def _phase_row(phase: PhaseReport) -> list[str]:
+    return [
+        phase.name,
+        " ".join(node for node, alive in phase.mask.items() if not alive) or "-",
+        str(phase.sent),
+        str(phase.answered) + (f" ({phase.guesses} guesses)" if phase.guesses else ""),
+        str(phase.late),
+        f"{100 * phase.accuracy_measured:.2f}",
+        f"{100 * phase.accuracy_predicted:.2f}",
+        f"{phase.labels_equal} of {phase.labels_compared}",
+        f"{phase.latency_ms.p50:.1f}",
+        f"{phase.latency_ms.p99:.1f}",
+        " ".join(f"{ms:.1f}" for ms in phase.sensed_ms.values()) or "-",
+    ]
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Print a checklist."""
+    for finding in findings:
+        mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
+        results.print(f"{mark} {finding.name}: ", end="")
+        results.print(finding.detail, markup=False)

@@ -1,0 +1,1 @@
+"""Puts agents where they run: for now, on this machine."""
