@@ -186,11 +186,12 @@ def data(context: typer.Context) -> None:
     """List the data sets: what they are, whether they are here, and where they come from."""
     if context.invoked_subcommand:
         return
-    from benchmarks.terminal import print_table
-    from export.data import KNOWN, problem
+    from benchmarks.terminal import results
+    from export.data import KNOWN, is_here
 
-    rows = [(name, "no" if problem(name) else "yes", each.title, each.origin) for name, each in KNOWN.items()]
-    print_table("Data sets", ("name", "here", "what", "where from"), rows)
+    for name, known in KNOWN.items():
+        results.print(f"{name:10} {'here   ' if is_here(name) else 'missing'}  {known.title}", soft_wrap=True)
+        results.print(f"{'':19} {known.origin}", soft_wrap=True)
 
 
 @data_app.command("import", epilog="Example: fogguard data import mhealth MHEALTHDATASET.zip")
@@ -289,15 +290,10 @@ def main() -> int:
     """Run the command line; return the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(standalone_mode=False)
+        app()  # exits by itself, with 2 for wrong usage and 130 for Ctrl-C
     except FogError as error:
         print(f"fogguard: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    except typer.Exit as end:
-        return end.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        print("fogguard: interrupted", file=sys.stderr)  # noqa: T201
-        return 130
     return 0
 
 

@@ -11,7 +11,7 @@ from benchmarks.recording import Phase, StepRecord
 from broker.errors import FailureFound
 from broker.frame import Frame, encode
 from broker.link import BrokerUrl, Link
-from broker.presence import Presence, StatusError, decode_status
+from broker.presence import Presence, Status, StatusError, decode_status
 from broker.topics import Topics
 from edge_agent.agent import load_session
 from edge_agent.answer import Answer, Metrics
@@ -29,6 +29,10 @@ _GRACE_S = 1.0
 
 class FleetSilent(FailureFound):
     """The fleet did not do what it was waited for."""
+
+
+class AnotherBundle(FailureFound):
+    """An agent runs something else than what is measured."""
 
 
 class Driver:
@@ -227,11 +231,18 @@ class Driver:
                 self._on_answer(_decode_answer(payload), now_ns)
             elif topic in self._status_topics:
                 if payload:
-                    self._presence.on_status(self._status_topics[topic], decode_status(payload), now_ns)
+                    self._on_status(self._status_topics[topic], decode_status(payload), now_ns)
             else:
                 self._on_view(_decode_metrics(payload).view, now_ns)
         except (msgspec.DecodeError, StatusError) as error:
             _log.warning("%s carries something else than expected: %s", topic, error)
+
+    def _on_status(self, node: str, status: Status, now_ns: int) -> None:
+        if status.online and status.bundle != self.bundle.id.hex():
+            raise AnotherBundle(
+                f"{node} runs bundle {status.bundle or 'unknown'}, not {self.bundle.id.hex()}: give all the same one"
+            )
+        self._presence.on_status(node, status, now_ns)
 
     def _on_answer(self, answer: Answer, now_ns: int) -> None:
         record = self._open.pop(answer.step, None)

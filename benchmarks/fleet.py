@@ -11,6 +11,7 @@ from benchmarks.phases import PhaseReport, summarise
 from broker.embedded import Kind, running_broker
 from broker.errors import FogError
 from broker.link import BrokerUrl, parse_url
+from broker.topics import require_name
 from edge_agent.bundle import Bundle, load
 from export.data.rows import Integers
 from export.evaluation import Composed, labels
@@ -76,6 +77,7 @@ def running_trial(
     """
     bundle = load(path)
     bundle.verify()
+    name = require_name(fleet or bundle.manifest.name, "fleet")
     unknown = sorted(set(down) - set(bundle.manifest.order))
     if unknown:
         raise FogError(f"{unknown[0]} is no node that can fail: those are {', '.join(bundle.manifest.order)}")
@@ -83,7 +85,6 @@ def running_trial(
     held_out = held_out_for_bundle(bundle)
     answers = Composed(bundle).logits(held_out.raw, masks(len(bundle.manifest.order)))
     predicted = {mask: labels(logits, len(held_out.truth)) for mask, logits in answers.items()}
-    name = fleet or bundle.manifest.name
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogguard-fleet-")))
         url = stack.enter_context(broker_at(broker))

@@ -3,21 +3,24 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from benchmarks.phases import PhaseReport
-from export.check import Finding
 
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
-results = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+if TYPE_CHECKING:
+    from export.check import Finding  # brings torch, which most commands do not need
+
+notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+results = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 def say(text: str) -> None:
     """Print what is being done, to standard error."""
-    notes.print(text, markup=False)
+    notes.print(text)
 
 
 @contextlib.contextmanager
@@ -89,9 +92,8 @@ def _phase_row(phase: PhaseReport) -> list[str]:
     ]
 
 
-def print_findings(findings: Iterable[Finding]) -> None:
+def print_findings(findings: "Iterable[Finding]") -> None:
     """Print a checklist."""
     for finding in findings:
-        mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
-        results.print(f"{mark} {finding.name}: ", end="")
-        results.print(finding.detail, markup=False)
+        results.print("ok  " if finding.ok else "FAIL", style="green" if finding.ok else "bold red", end=" ")
+        results.print(f"{finding.name}: {finding.detail}", soft_wrap=True)

@@ -30,6 +30,8 @@ _log = logging.getLogger("fogguard.link")
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
 _HANDSHAKE_S: Final = 5.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
+_BRIEF_S: Final = 2.0
+_BRIEF_LIVES: Final = 5
 
 
 class LinkError(FogError):
@@ -74,7 +76,8 @@ class Link:
 
     Args:
         url: Where the broker is.
-        client_id: Unique in the broker; a second client of this id ends this one with LinkLost.
+        client_id: Unique in the broker. Two clients of one id throw each other out for ever: whoever loses five
+            connections in a row within two seconds each gives up with LinkLost.
         subscriptions: Topic filters and their QoS, renewed with every connection.
         on_message: Called from `poll` with each message's topic and payload.
         on_up: Called from `poll` once every subscription of a new connection is granted.
@@ -103,6 +106,8 @@ class Link:
         self._retry_s = _FIRST_RETRY_S
         self._next_attempt_s = 0.0
         self._handshake_ends_s = 0.0
+        self._up_since_s = 0.0
+        self._brief_lives = 0
         self._failure: FogError | None = None
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
         client.connect_timeout = _HANDSHAKE_S
@@ -222,14 +227,20 @@ class Link:
 
     def _up(self) -> None:
         self.is_up = True
+        self._up_since_s = time.monotonic()
         self._retry_s = _FIRST_RETRY_S
         self._on_up()
 
     def _disconnected(self, _c: mqtt.Client, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
+        if self.is_up:
+            was_brief = time.monotonic() - self._up_since_s < _BRIEF_S
+            self._brief_lives = self._brief_lives + 1 if was_brief else 0
         self.is_up = False
-        if reason == "Session taken over":
+        # Some brokers say why they end a connection; others, mosquitto 2.0 among them, just close it.
+        if reason == "Session taken over" or self._brief_lives >= _BRIEF_LIVES:
             self._failure = LinkLost(
-                f"another client connected to {self.url} as {self._client_id!r}: stop one of the two"
+                f"{self.url} ends this connection again and again: another client is there as {self._client_id!r}; "
+                "stop one of the two"
             )
         elif reason.is_failure:
             _log.warning("lost %s: %s", self.url, reason)

@@ -1,5 +1,6 @@
 """One node's ONNX graph in onnxruntime."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,10 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+# From 1.29 on onnxruntime reports its use to Microsoft unless told otherwise before it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 

@@ -8,10 +8,9 @@ import msgspec
 
 from broker.errors import FogError
 from edge_agent.bundle import MANIFEST, load
-from export.evaluation import Composed, labels, network_logits
+from export.evaluation import Composed, labels
 from export.failures import accuracy, average_accuracy, masks
 from export.heldout import HeldOut, held_out_for_bundle, held_out_for_run
-from export.runs import RUN, WEIGHTS, load_network, load_run
 
 EXACT_NODES = 20
 
@@ -54,9 +53,7 @@ def evaluate(path: Path) -> Evaluation:
     """
     if (path / MANIFEST).exists():
         return _evaluate_bundle(path)
-    if (path / RUN).exists():
-        return _evaluate_run(path)
-    raise FogError(f"{path}: neither a run ({RUN}) nor a bundle ({MANIFEST})")
+    return _evaluate_run(path)
 
 
 def _evaluate_bundle(path: Path) -> Evaluation:
@@ -76,9 +73,14 @@ def _evaluate_bundle(path: Path) -> Evaluation:
 
 
 def _evaluate_run(path: Path) -> Evaluation:
+    from export.network import network_logits  # torch takes seconds to import, and a bundle does not need it
+    from export.runs import RUN, WEIGHTS, load_network, load_run
+
+    if not (path / RUN).exists():
+        raise FogError(f"{path}: neither a run ({RUN}) nor a bundle ({MANIFEST})")
     run = load_run(path)
     spec = run.parsed_spec()
-    held_out = held_out_for_run(run, str(path))
+    held_out = held_out_for_run(spec.data, run.data_sha256, str(path))
     _require_enumerable(spec.order)
     network = load_network(path / WEIGHTS, spec, run.variant, len(run.labels))
     per_mask = {

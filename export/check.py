@@ -11,10 +11,10 @@ from broker.errors import FogError
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, BundleDamaged, file_problem, load
 from edge_agent.session import Floats, open_graph
-from export.evaluation import Composed, labels, network_logits
+from export.evaluation import Composed, labels
 from export.failures import sampled_masks
 from export.graph import ALIVE
-from export.network import Network
+from export.network import Network, network_logits
 from export.runs import WEIGHTS, load_network
 from export.spec import parse_spec
 

@@ -7,7 +7,6 @@ depends only on which of its ancestors are alive, so equal sub-masks are compute
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import torch
 
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle
@@ -15,9 +14,9 @@ from edge_agent.flow import ancestors
 from edge_agent.session import Floats
 from export.data.rows import Integers
 from export.failures import GUESS, alive_nodes
-from export.network import Network
 
-_Vectors = Floats | None
+Vectors = Floats | None
+"""(rows, width) values, or None for the null vector."""
 
 
 class Composed:
@@ -31,27 +30,27 @@ class Composed:
         """Return what each sensor puts out for raw (rows, width) values."""
         return {name: self._sessions[name].run([raw[name]]) for name in self.manifest.sensors}
 
-    def outputs(self, raw: Mapping[str, Floats], mask: str) -> dict[str, _Vectors]:
+    def outputs(self, raw: Mapping[str, Floats], mask: str) -> dict[str, Vectors]:
         """Return what every sensor and node puts out under `mask`, None for the null vector."""
-        values: dict[str, _Vectors] = {}
+        values: dict[str, Vectors] = {}
         self._fill(values, {}, self.sensed(raw), mask)
         return values
 
-    def logits(self, raw: Mapping[str, Floats], masks: Iterable[str]) -> dict[str, _Vectors]:
+    def logits(self, raw: Mapping[str, Floats], masks: Iterable[str]) -> dict[str, Vectors]:
         """Return the sink's (rows, classes) logits under each mask, None where no information reaches it."""
         sensed = self.sensed(raw)
-        known: dict[tuple[str, frozenset[str]], _Vectors] = {}
-        answers: dict[str, _Vectors] = {}
+        known: dict[tuple[str, frozenset[str]], Vectors] = {}
+        answers: dict[str, Vectors] = {}
         for mask in masks:
-            values: dict[str, _Vectors] = {}
+            values: dict[str, Vectors] = {}
             self._fill(values, known, sensed, mask)
             answers[mask] = values[self.manifest.sink]
         return answers
 
     def _fill(
         self,
-        values: dict[str, _Vectors],
-        known: dict[tuple[str, frozenset[str]], _Vectors],
+        values: dict[str, Vectors],
+        known: dict[tuple[str, frozenset[str]], Vectors],
         sensed: Mapping[str, Floats],
         mask: str,
     ) -> None:
@@ -69,14 +68,6 @@ class Composed:
             values[name] = known[key]
 
 
-def labels(logits: _Vectors, rows: int) -> Integers:
+def labels(logits: Vectors, rows: int) -> Integers:
     """Return (rows,) labels, GUESS where there are no logits."""
     return np.full(rows, GUESS) if logits is None else logits.argmax(axis=1)
-
-
-@torch.inference_mode()
-def network_logits(network: Network, raw: Mapping[str, Floats], mask: str) -> _Vectors:
-    """Return what `Composed.logits` does for one mask, from torch."""
-    alive = torch.tensor([[bit == "1" for bit in mask]])
-    logits, informed = network({name: torch.from_numpy(x) for name, x in raw.items()}, alive)
-    return logits.numpy() if informed.any() else None

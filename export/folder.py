@@ -1,6 +1,7 @@
 """Folders that appear whole or not at all."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -42,3 +43,6 @@ def require_replaceable(target: Path, marker: str) -> None:
     """Raise FolderError if `target` is something that `written_folder` would not replace."""
     if target.exists() and not (target / marker).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise FolderError(f"{target} exists and holds no {marker}: choose another folder, or remove it first")
+    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise FolderError(f"{target}: cannot be written, {parent} is {'read-only' if parent.is_dir() else 'no folder'}")

@@ -6,7 +6,7 @@ from edge_agent.bundle import Bundle
 from edge_agent.session import Floats
 from export.data import load_data
 from export.data.rows import DataError, Integers, Rows, split_rows
-from export.runs import Run
+from export.spec import DataSpec
 
 
 class HeldOut(NamedTuple):
@@ -22,10 +22,9 @@ def held_out_for_bundle(bundle: Bundle) -> HeldOut:
     return _test_part(require_same(data.name, data.sha256, str(bundle.path)), data.split, data.split_seed)
 
 
-def held_out_for_run(run: Run, name: str) -> HeldOut:
-    """Return the test rows of a run; raises DataError if its data set is missing or changed."""
-    data = run.parsed_spec().data
-    return _test_part(require_same(data.set, run.data_sha256, name), data.split, data.split_seed)
+def held_out_for_run(data: DataSpec, sha256: str, name: str) -> HeldOut:
+    """Return the test rows of the run `name`; raises DataError if its data set is missing or changed."""
+    return _test_part(require_same(data.set, sha256, name), data.split, data.split_seed)
 
 
 def require_same(name: str, sha256: str, of: str) -> Rows:

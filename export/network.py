@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_agent.session import Floats
 from export.spec import Dense, Partition, Spec
 
 
@@ -127,3 +128,11 @@ def build_units(partition: Partition, width: int) -> tuple[nn.Sequential, int]:
                 units.append(nn.ReLU())
                 width = wider
             return units, width
+
+
+@torch.inference_mode()
+def network_logits(network: Network, raw: Mapping[str, Floats], mask: str) -> Floats | None:
+    """Return the sink's (rows, classes) logits under `mask`, None where no information reaches it."""
+    alive = torch.tensor([[bit == "1" for bit in mask]])
+    logits, informed = network({name: torch.from_numpy(x) for name, x in raw.items()}, alive)
+    return logits.numpy() if informed.any() else None

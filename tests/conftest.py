@@ -3,31 +3,28 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support import command
 
 from broker.embedded import _mosquitto, running_broker
 from broker.link import BrokerUrl
 from edge_agent.bundle import Bundle
 from export.spec import Spec, load_spec, parse_spec
 
-ROOT = Path(__file__).parent.parent
-SHARED_DATA = Path(os.environ.get("FOGGUARD_TEST_DATA", ROOT.parent / "shared" / "data"))
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     """In CI nothing may be skipped: what a test needs is installed there."""
-    if os.environ.get("FOGGUARD_NO_SKIPS") and call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception):
+    if (
+        os.environ.get("FOGGUARD_NO_SKIPS")
+        and call.excinfo is not None
+        and call.excinfo.errisinstance(pytest.skip.Exception)
+    ):
         call.excinfo = pytest.ExceptionInfo.from_exception(AssertionError(f"skipped in CI: {call.excinfo.value}"))
-
-
-def command(name: str) -> str:
-    """The console script `name` of the environment that the tests run in."""
-    return str(Path(sys.executable).with_name(name))
 
 
 @pytest.fixture

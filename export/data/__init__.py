@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from broker.errors import FogError
 from export.data import mhealth, watch
 from export.data.rows import DataError, Rows
 
@@ -62,10 +61,10 @@ def import_data(name: str, source: Path) -> Path:
     return folder
 
 
-def problem(name: str) -> FogError | None:
-    """Return what keeps a data set from loading here, or None."""
+def is_here(name: str) -> bool:
+    """Return whether a data set loads on this machine."""
     try:
         load_data(name)
-    except FogError as error:
-        return error
-    return None
+    except DataError:
+        return False
+    return True

@@ -43,7 +43,7 @@ def load(folder: Path) -> Rows:
     """Return the imported rows; raises DataError that says how to get them."""
     file = folder / _FILE
     try:
-        with np.load(file, allow_pickle=False) as kept:
+        with file.open("rb") as stored, np.load(stored, allow_pickle=False) as kept:
             values, activities, subjects = kept["values"], kept["activities"], kept["subjects"]
     except FileNotFoundError as error:
         raise DataError(f"data set mhealth is not in {folder}: {ORIGIN}") from error

@@ -1,0 +1,217 @@
+"""Real agents: processes on a real broker."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+from support import command
+
+from broker.link import Link
+from broker.topics import Topics
+from edge_agent.agent import Config
+from edge_agent.answer import Metrics
+
+TOPICS = Topics("test")
+
+
+@contextmanager
+def agent(tmp_path, broker, bundle, node="e1", **environment):
+    config = Config(
+        node=node, bundle=str(bundle), broker=str(broker), fleet="test", state=str(tmp_path / "state"), keepalive_s=1
+    )
+    file = tmp_path / f"{node}.json"
+    file.write_bytes(msgspec.json.encode(config))
+    process = subprocess.Popen(
+        [command("fogguard-agent"), "--config", str(file)],
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@contextmanager
+def listener(broker, *topics):
+    heard = []
+    with Link(
+        broker, "listener", subscriptions=[(t, 1) for t in topics], on_message=lambda t, p: heard.append((t, p))
+    ) as link:
+        link.connect()
+        yield link, heard
+
+
+def statuses(heard):
+    return [json.loads(payload) for topic, payload in heard if topic.endswith("status")]
+
+
+def test_an_agent_is_born_and_says_farewell_on_sigterm(tmp_path, broker, bundle):
+    with listener(broker, TOPICS.status("e1")) as (link, heard), agent(tmp_path, broker, bundle.path) as process:
+        assert link.poll_until(lambda: heard, 20)
+        process.terminate()
+        assert link.poll_until(lambda: len(heard) == 2, 5)
+        assert process.wait(5) == 0
+    born, died = statuses(heard)
+    assert (born["online"], born["epoch"], born["bundle"]) == (True, 1, bundle.id.hex())
+    assert (died["online"], died["epoch"], died["reason"]) == (False, 1, "stopped")
+    with listener(broker, TOPICS.status("e1")) as (link, kept):
+        assert link.poll_until(lambda: kept, 3)
+    assert statuses(kept) == [died]
+
+
+def test_a_killed_agent_leaves_its_last_will_and_comes_back_in_a_new_epoch(tmp_path, broker, bundle):
+    with listener(broker, TOPICS.status("e1")) as (link, heard):
+        for life in (1, 2):
+            with agent(tmp_path, broker, bundle.path) as process:
+                assert link.poll_until(lambda n=2 * life - 1: len(heard) == n, 20)
+                process.kill()
+                assert link.poll_until(lambda n=2 * life: len(heard) == n, 5)
+    assert [(s["online"], s["epoch"], s["reason"]) for s in statuses(heard)] == [
+        (True, 1, ""), (False, 1, "lost"), (True, 2, ""), (False, 2, "lost"),
+    ]  # fmt: skip
+
+
+def test_a_frozen_agent_is_given_up_by_the_broker(tmp_path, broker, bundle):
+    with listener(broker, TOPICS.status("e1")) as (link, heard), agent(tmp_path, broker, bundle.path) as process:
+        assert link.poll_until(lambda: heard, 20)
+        process.send_signal(signal.SIGSTOP)
+        assert link.poll_until(lambda: len(heard) == 2, 15)
+    assert statuses(heard)[1]["reason"] == "lost"
+
+
+def test_an_agent_tells_systemd_that_it_is_ready_alive_and_stopping(tmp_path, broker, bundle):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(20)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+        with agent(tmp_path, broker, bundle.path, **environment) as process:
+            told = []
+            while told.count("WATCHDOG=1") < 5:
+                told.append(notify.recv(100).decode())
+            assert "READY=1" in told
+            process.terminate()
+            while told[-1] != "STOPPING=1":
+                told.append(notify.recv(100).decode())
+
+
+def test_the_watchdog_is_not_fed_while_the_loop_stands_still(tmp_path, broker, bundle):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(20)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+        with agent(tmp_path, broker, bundle.path, **environment) as process:
+            while notify.recv(100) != b"READY=1":
+                pass
+            process.send_signal(signal.SIGSTOP)
+            notify.settimeout(0.6)
+            with pytest.raises(TimeoutError):
+                for _ in range(1000):
+                    notify.recv(100)
+
+
+def test_an_agent_waits_for_its_broker(tmp_path, bundle):
+    from broker.embedded import running_broker
+
+    with running_broker() as url:
+        pass
+    with agent(tmp_path, url, bundle.path) as process:
+        time.sleep(1.5)
+        assert process.poll() is None
+        with running_broker(port=url.port), listener(url, TOPICS.status("e1")) as (link, heard):
+            assert link.poll_until(lambda: heard, 10)
+
+
+def test_malformed_messages_are_counted_and_kill_nothing(tmp_path, broker, bundle):
+    with listener(broker, TOPICS.metrics("f2")) as (link, heard), agent(tmp_path, broker, bundle.path, "f2") as process:
+        assert link.poll_until(lambda: heard, 20)
+        for payload in (b"", b"garbage", bytes(72), os.urandom(5000)):
+            for topic in (TOPICS.tensor("iot"), TOPICS.tensor("e1"), TOPICS.status("e1")):
+                link.publish(topic, payload)
+
+        def counted():
+            rejected = msgspec.json.decode(heard[-1][1], type=Metrics).rejected
+            return rejected == {"length": 4, "magic": 4, "status": 3}
+
+        assert link.poll_until(counted, 5), heard[-1]
+        assert process.poll() is None
+
+
+def test_of_two_agents_for_one_node_one_ends_with_a_sentence(tmp_path, broker, bundle):
+    (tmp_path / "other").mkdir()
+    with listener(broker, TOPICS.status("e1")) as (link, heard), agent(tmp_path, broker, bundle.path) as first:
+        assert link.poll_until(lambda: heard, 20)
+        with agent(tmp_path / "other", broker, bundle.path) as second:
+            assert link.poll_until(lambda: first.poll() is not None or second.poll() is not None, 20)
+            ended, other = (second, first) if first.poll() is None else (first, second)
+            assert ended.returncode == 1
+            assert "another client is there as 'test-e1'" in ended.stderr.read()
+            link.poll_until(lambda: False, 1)
+            assert other.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "sentence"),
+    [
+        ({"node": "f9"}, 2, "node 'f9' is not in bundle"),
+        ({"node": "a/b"}, 2, "use letters"),
+        ({"bundle": "nowhere"}, 2, "no bundle at nowhere"),
+        ({"broker": "http://x"}, 2, "write mqtt://HOST:PORT"),
+        ({"keepalive_s": 0}, 2, "keepalive_s lies between"),
+        ({"surprise": 1}, 2, "surprise"),
+        ({"node": 3}, 2, "Expected `str`"),
+        ({"state": "/dev/null/x"}, 2, "choose another `state`"),
+    ],
+)
+def test_a_wrong_configuration_is_one_sentence(tmp_path, bundle, change, code, sentence):
+    config = {
+        "node": "e1",
+        "bundle": str(bundle.path),
+        "broker": "mqtt://127.0.0.1:9",
+        "fleet": "test",
+        "state": str(tmp_path),
+    }
+    file = tmp_path / "agent.json"
+    file.write_text(json.dumps({**config, **change}))
+    ended = subprocess.run(
+        [command("fogguard-agent"), "--config", file], capture_output=True, text=True, timeout=20, cwd=tmp_path
+    )
+    assert ended.returncode == code
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_changed_graph_is_not_loaded(tmp_path, bundle_copy):
+    graph = bundle_copy / "e1.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    config = {
+        "node": "e1",
+        "bundle": str(bundle_copy),
+        "broker": "mqtt://127.0.0.1:9",
+        "fleet": "test",
+        "state": str(tmp_path),
+    }
+    file = tmp_path / "agent.json"
+    file.write_text(json.dumps(config))
+    ended = subprocess.run([command("fogguard-agent"), "--config", file], capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 1
+    assert "e1.onnx was changed" in ended.stderr
+
+
+def test_a_missing_configuration_is_one_sentence(tmp_path):
+    ended = subprocess.run(
+        [command("fogguard-agent"), "--config", tmp_path / "no.json"], capture_output=True, text=True, timeout=20
+    )
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f"fogguard-agent: {tmp_path}/no.json: cannot be read (No such file or directory)\n",
+    )

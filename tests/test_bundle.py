@@ -1,0 +1,198 @@
+"""A bundle, and what `check` finds in a damaged one."""
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+from support import command
+
+from edge_agent.bundle import BundleDamaged, BundleError, load
+from export.average import evaluate
+from export.check import check, distance
+from export.data import load_data
+from export.data.rows import split_rows
+from export.evaluation import Composed, labels
+from export.failures import masks
+from export.network import network_logits
+from export.runs import WEIGHTS, load_network
+from export.spec import parse_spec
+from export.writer import export_bundle
+
+
+def change_manifest(path, change):
+    file = path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    change(manifest)
+    file.write_text(json.dumps(manifest))
+
+
+def rehash(path, name):
+    digest = hashlib.sha256((path / name).read_bytes()).hexdigest()
+    change_manifest(path, lambda manifest: manifest["files"].update({name: digest}))
+
+
+def change_weight(path, by):
+    model = onnx.load(path)
+    weight = next(each for each in model.graph.initializer if each.name.endswith("weight"))
+    values = numpy_helper.to_array(weight).copy()
+    values[0, 0] += by
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(model, path)
+
+
+def test_a_fresh_bundle_passes(bundle):
+    _, findings = check(bundle.path)
+    assert [finding.name for finding in findings] == ["files", "parts", "masks"]
+    assert all(finding.ok for finding in findings)
+
+
+def test_each_graph_has_one_input_per_hyperconnection_named_after_its_source(bundle):
+    for name, sources in bundle.manifest.inputs.items():
+        session = onnxruntime.InferenceSession(bundle.file(f"{name}.onnx"))
+        assert [value.name for value in session.get_inputs()] == list(sources)
+        assert session.get_modelmeta().custom_metadata_map["fogguard.node"] == name
+
+
+def test_graphs_are_one_file_for_old_runtimes_without_build_paths(bundle):
+    for file in bundle.path.glob("*.onnx"):
+        model = onnx.load(file, load_external_data=False)
+        assert [(each.domain, each.version) for each in model.opset_import] == [("", 18)]
+        assert model.ir_version == 10
+        assert not any(each.data_location for each in model.graph.initializer)
+        data = file.read_bytes()
+        assert b"site-packages" not in data
+        assert str(Path.cwd()).encode() not in data
+
+
+def test_an_absent_source_contributes_exactly_nothing(bundle):
+    session = onnxruntime.InferenceSession(bundle.file("f1.onnx"))
+    x = np.random.default_rng(0).normal(size=(3, 250)).astype(np.float32)
+    zeros = np.zeros_like(x)
+    (left,) = session.run(None, {"f2": x, "e1": zeros})
+    (right,) = session.run(None, {"f2": zeros, "e1": x})
+    np.testing.assert_array_equal(left, right)
+
+
+def test_exporting_twice_gives_the_same_bytes(bundle, run_path, tmp_path):
+    other_process = [command("fogguard"), "export", str(run_path), "--out", "again"]
+    subprocess.run(other_process, cwd=tmp_path, check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+    assert load(tmp_path / "again").sha256 == bundle.sha256
+
+
+def test_torch_and_the_parts_give_the_same_labels_under_every_mask(bundle, run_path):
+    manifest = bundle.manifest
+    network = load_network(run_path / WEIGHTS, parse_spec(manifest.spec), manifest.variant, len(manifest.labels))
+    rows = load_data("watch")
+    raw = {"iot": rows.sensors["iot"][split_rows(rows, "row", 0).test]}
+    shared = Composed(bundle).logits(raw, masks(3))
+    for mask in masks(3):
+        expected = network_logits(network, raw, mask)
+        alone = Composed(bundle).logits(raw, [mask])[mask]
+        assert distance(shared[mask], expected) <= 1e-5
+        assert distance(shared[mask], alone) == 0
+        assert (labels(shared[mask], 237) == labels(expected, 237)).all()
+
+
+def test_the_manifest_predicts_what_evaluate_measures(bundle, run_path):
+    from_bundle, from_run = evaluate(bundle.path), evaluate(run_path)
+    per_mask = from_bundle.variants["failout"].seeds[0].per_mask
+    assert per_mask == bundle.manifest.accuracy.per_mask == from_run.variants["failout"].seeds[0].per_mask
+    assert from_bundle.chance == bundle.manifest.accuracy.chance
+    average = from_bundle.variants["failout"].average
+    assert average["no_failure"].mean == per_mask["111"]
+    assert average["no_failure"].mean > average["poor"].mean > average["hazardous"].mean > per_mask["000"]
+
+
+def failed(path):
+    return [finding.detail for finding in check(path)[1] if not finding.ok]
+
+
+def test_a_changed_weight_is_found_by_its_hash(bundle_copy):
+    change_weight(bundle_copy / "f2.onnx", 0.01)
+    (detail,) = failed(bundle_copy)
+    assert "f2.onnx was changed" in detail
+
+
+@pytest.mark.parametrize("name", ["f2.onnx", "whole.onnx"])
+def test_a_changed_weight_is_found_by_its_answers_though_the_hash_was_mended(bundle_copy, name):
+    change_weight(bundle_copy / name, 0.01)
+    rehash(bundle_copy, name)
+    assert any("torch, whole graph and parts" in detail for detail in failed(bundle_copy))
+
+
+def test_a_missing_and_a_swapped_file_are_found(bundle_copy):
+    (bundle_copy / "f1.onnx").unlink()
+    (bundle_copy / "e1.onnx").rename(bundle_copy / "spare")
+    (bundle_copy / "f2.onnx").rename(bundle_copy / "e1.onnx")
+    (bundle_copy / "spare").rename(bundle_copy / "f2.onnx")
+    assert [detail.split()[:3] for detail in failed(bundle_copy)] == [
+        ["e1.onnx", "was", "changed"], ["f1.onnx", "is", "missing"], ["f2.onnx", "was", "changed"],
+    ]  # fmt: skip
+
+
+def test_a_graph_under_another_s_name_is_found_though_its_hash_was_mended(bundle_copy):
+    (bundle_copy / "f1.onnx").write_bytes((bundle_copy / "f2.onnx").read_bytes())
+    rehash(bundle_copy, "f1.onnx")
+    assert any("f1.onnx: takes" in detail for detail in failed(bundle_copy))
+
+
+def test_a_wrong_shape_in_the_manifest_is_found(bundle_copy):
+    change_manifest(bundle_copy, lambda manifest: manifest["nodes"]["f1"].update(shape=[249]))
+    assert any("the manifest says (249,)" in detail for detail in failed(bundle_copy))
+
+
+def test_a_graph_that_is_none_is_found(bundle_copy):
+    (bundle_copy / "cloud.onnx").write_bytes(b"\x08\x0a garbage")
+    rehash(bundle_copy, "cloud.onnx")
+    assert any("cannot load it" in detail for detail in failed(bundle_copy))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda manifest: manifest.update(schema_version=2), "schema version 2, this fogguard reads 1"),
+        (lambda manifest: manifest.pop("nodes"), "missing required field `nodes`"),
+        (lambda manifest: manifest.update(surprise=1), "unknown field `surprise`"),
+        (lambda manifest: manifest["files"].update({"../../etc/passwd": "0"}), "points outside the bundle"),
+    ],
+)
+def test_a_bundle_of_another_version_or_form_is_one_sentence(bundle_copy, change, sentence):
+    change_manifest(bundle_copy, change)
+    with pytest.raises(BundleError, match=sentence.replace("`", ".")):
+        load(bundle_copy)
+
+
+def test_no_bundle_is_one_sentence(tmp_path):
+    with pytest.raises(BundleError, match=r"no bundle at .*fogguard export"):
+        load(tmp_path)
+
+
+def test_a_device_verifies_its_own_files_only(bundle_copy):
+    (bundle_copy / "weights.safetensors").unlink()
+    loaded = load(bundle_copy)
+    loaded.verify(["f1.onnx"])
+    with pytest.raises(BundleDamaged, match=r"weights\.safetensors is missing"):
+        loaded.verify()
+
+
+def test_an_export_that_fails_leaves_the_old_bundle_and_no_rest(bundle_copy, run_path, tmp_path, monkeypatch):
+    before = load(bundle_copy).sha256
+    monkeypatch.setattr("export.check.TOLERANCE", -1.0)
+    with pytest.raises(Exception, match="not exported: torch, whole graph and parts"):
+        export_bundle(run_path, bundle_copy)
+    assert load(bundle_copy).sha256 == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_only_a_bundle_is_replaced(tmp_path, run_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(Exception, match=r"holds no manifest\.json"):
+        export_bundle(run_path, tmp_path)
+    assert (tmp_path / "precious.txt").read_text() == "mine"

@@ -1,0 +1,62 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from broker.embedded import BrokerError, render_mosquitto, running_broker
+
+
+def answers(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_broker_ends_with_its_block(broker):
+    assert answers(broker.port)
+    assert broker.host == "127.0.0.1"
+
+
+def test_a_broker_listens_on_the_loopback_address_only(broker):
+    listening = subprocess.run(["ss", "-ltnH", f"sport = :{broker.port}"], capture_output=True, text=True).stdout
+    assert [line.split()[3] for line in listening.splitlines()] == [f"127.0.0.1:{broker.port}"]
+
+
+@pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
+def test_a_port_that_is_taken_is_one_sentence(kind):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with (
+            pytest.raises(BrokerError, match=f"127.0.0.1:{port}.*choose another with --port"),
+            running_broker(kind, port=port),
+        ):
+            pass
+
+
+def test_a_broker_dies_with_a_killed_parent():
+    script = (
+        "import time\nfrom broker.embedded import running_broker\n"
+        "with running_broker() as url:\n    print(url.port, flush=True)\n    time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    port = int(parent.stdout.readline())
+    assert answers(port)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    ends = time.monotonic() + 5
+    while answers(port) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not answers(port)
+
+
+def test_the_rendered_configuration_lets_small_messages_through_at_once():
+    text = render_mosquitto("127.0.0.1", 1884)
+    assert "set_tcp_nodelay true" in text
+    assert "listener 1884 127.0.0.1" in text

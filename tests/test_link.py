@@ -1,0 +1,117 @@
+import socket
+import time
+
+import pytest
+
+from broker.embedded import running_broker
+from broker.link import Link, LinkError, LinkLost, Message, parse_url
+
+
+def test_a_message_goes_from_one_link_to_another(broker):
+    received = []
+    with (
+        Link(broker, "hears", subscriptions=[("t/#", 0)], on_message=lambda *m: received.append(m)) as hears,
+        Link(broker, "speaks") as speaks,
+    ):
+        hears.connect()
+        speaks.connect()
+        for size in (0, 1, 1 << 20):
+            speaks.publish("t/x", bytes(size))
+        assert speaks.publish_confirmed("t/kept", b"k", retain=True, timeout_s=2)
+        assert hears.poll_until(lambda: len(received) == 4, 5)
+    assert [(topic, len(payload)) for topic, payload in received] == [
+        ("t/x", 0),
+        ("t/x", 1),
+        ("t/x", 1 << 20),
+        ("t/kept", 1),
+    ]
+
+
+def test_small_messages_are_not_held_back(broker):
+    with Link(broker, "n") as link:
+        link.connect()
+        assert link._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_lost_link_leaves_its_last_will_and_a_farewell_leaves_none(broker):
+    received = []
+    with Link(broker, "w", subscriptions=[("s/+", 1)], on_message=lambda *m: received.append(m)) as watcher:
+        watcher.connect()
+        with Link(broker, "polite", last_will=lambda: Message("s/polite", b"lost")) as polite:
+            polite.connect()
+        with (
+            pytest.raises(RuntimeError),
+            Link(broker, "unplugged", last_will=lambda: Message("s/unplugged", b"lost")) as link,
+        ):
+            link.connect()
+            raise RuntimeError
+        assert watcher.poll_until(lambda: received, 3)
+        watcher.poll_until(lambda: False, 0.2)
+    assert received == [("s/unplugged", b"lost")]
+
+
+def test_an_exception_in_a_handler_is_raised_where_poll_was_called(broker):
+    def handler(_topic, _payload):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), Link(broker, "h", subscriptions=[("t", 0)], on_message=handler) as link:
+        link.connect()
+        link.publish("t", b"")
+        link.poll_until(lambda: False, 3)
+
+
+def test_two_clients_of_one_name_do_not_throw_each_other_out_for_ever(broker):
+    first, second = Link(broker, "twin"), Link(broker, "twin")
+    first.connect()
+    second.connect()
+    with pytest.raises(LinkLost, match="another client is there as 'twin'"):
+        for _ in range(1000):
+            first.poll(0.01)
+            second.poll(0.01)
+
+
+def test_a_link_comes_back_with_its_broker_and_its_subscriptions():
+    ups, received = [], []
+    with running_broker() as url:
+        port = url.port
+        link = Link(
+            url,
+            "patient",
+            subscriptions=[("t", 0)],
+            on_message=lambda *m: received.append(m),
+            on_up=lambda: ups.append(time.monotonic()),
+        )
+        link.connect()
+    assert link.poll_until(lambda: not link.is_up, 5)
+    link.publish("t", b"dropped: nothing is queued while the broker is away")
+    with running_broker(port=port), link:
+        assert link.poll_until(lambda: link.is_up, 5)
+        link.publish("t", b"fresh")
+        assert link.poll_until(lambda: received, 2)
+    assert len(ups) == 2
+    assert received == [("t", b"fresh")]
+
+
+def test_no_broker_is_one_sentence():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = parse_url(f"mqtt://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(LinkError, match="no broker answers at mqtt:"):
+            Link(url, "lonely").connect()
+
+
+def test_something_that_is_no_broker_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(LinkError, match="does not answer as an MQTT"):
+        Link(parse_url(f"mqtt://127.0.0.1:{server.getsockname()[1]}"), "deaf").connect(timeout_s=0.5)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1", "http://x:1", "mqtt://", "mqtt://h:0", "mqtt://h:99999", "mqtt://h/x"]
+)
+def test_a_wrong_url_is_one_sentence(url):
+    with pytest.raises(LinkError, match="write mqtt://HOST:PORT"):
+        parse_url(url)
+
+
+def test_the_usual_port_needs_no_mention():
+    assert str(parse_url("mqtt://cloud.local")) == "mqtt://cloud.local:1883"

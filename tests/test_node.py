@@ -1,0 +1,164 @@
+"""All nodes of a fog in one process, joined by an honest in-process transport: a queue of messages."""
+
+from collections import deque
+from itertools import permutations
+
+import msgspec
+import numpy as np
+import pytest
+
+from broker.frame import Frame, decode, encode
+from broker.presence import Status, encode_status
+from broker.topics import Topics
+from edge_agent.agent import load_session
+from edge_agent.answer import Answer, guess
+from edge_agent.node import Node
+from export.data import load_data
+from export.data.rows import split_rows
+from export.evaluation import Composed, labels
+from export.failures import GUESS, alive_nodes, masks
+
+TOPICS = Topics("test")
+
+
+class Fog:
+    """Nodes that hear each other through one queue, delivered in order."""
+
+    def __init__(self, bundle, alive):
+        self.bundle, self.queue, self.answers, self.now_ns = bundle, deque(), [], 0
+        self.nodes = {}
+        for name in [*alive, bundle.manifest.sink]:
+            node = Node(name, bundle, load_session(bundle, name), TOPICS, lambda *m: self.queue.append(m))
+            node.epoch = 1
+            self.nodes[name] = node
+        for name in self.nodes:
+            self.say(TOPICS.status(name), encode_status(Status(online=True, epoch=1)))
+        self.settle()
+
+    def say(self, topic, payload):
+        self.queue.append((topic, payload))
+
+    def settle(self):
+        while self.queue:
+            topic, payload = self.queue.popleft()
+            if topic == TOPICS.result:
+                self.answers.append(msgspec.json.decode(payload, type=Answer))
+            for node in self.nodes.values():
+                if topic in [subscribed for subscribed, _ in node.subscriptions]:
+                    node.on_message(topic, payload, self.now_ns)
+
+    def sense(self, step, sensed):
+        head = (step, 1, self.bundle.id)
+        self.say(TOPICS.step, encode(Frame(*head, None)))
+        for bit, (sensor, vector) in enumerate(sensed.items()):
+            self.say(TOPICS.tensor(sensor), encode(Frame(*head, vector, 1 << bit)))
+
+    def wait(self, milliseconds):
+        self.now_ns += int(milliseconds * 1e6)
+        for node in self.nodes.values():
+            node.on_time(self.now_ns)
+        self.settle()
+
+
+@pytest.fixture(scope="module")
+def rows(bundle):
+    data = load_data("watch")
+    return {"iot": data.sensors["iot"][split_rows(data, "row", 0).test]}
+
+
+@pytest.mark.parametrize("mask", masks(3))
+def test_under_every_mask_every_label_is_the_predicted_one(bundle, rows, mask):
+    parts = Composed(bundle)
+    sensed = parts.sensed(rows)["iot"]
+    predicted = labels(parts.logits(rows, [mask])[mask], len(sensed))
+    fog = Fog(bundle, alive_nodes(mask, bundle.manifest.order))
+    for step, vector in enumerate(sensed):
+        fog.sense(step, {"iot": vector})
+    fog.settle()
+    assert [answer.step for answer in fog.answers] == list(range(len(sensed)))
+    assert [GUESS if answer.guess else answer.label for answer in fog.answers] == predicted.tolist()
+    assert all(answer.complete for answer in fog.answers)
+    assert {answer.expected_accuracy for answer in fog.answers} == {bundle.manifest.accuracy.per_mask[mask]}
+
+
+def test_contributors_are_the_nodes_whose_units_are_in_the_answer(bundle, rows):
+    fog = Fog(bundle, {"f2", "f1"})
+    fog.sense(1, {"iot": Composed(bundle).sensed(rows)["iot"][0]})
+    fog.settle()
+    assert fog.answers[0].contributors == ("iot", "f2", "f1", "cloud")
+
+
+def test_without_information_the_answer_is_the_flagged_guess(bundle, rows):
+    fog = Fog(bundle, {"f1"})
+    fog.sense(5, {"iot": Composed(bundle).sensed(rows)["iot"][0]})
+    fog.settle()
+    (answer,) = fog.answers
+    assert answer.guess
+    assert answer.contributors == ()
+    assert answer.label == guess(5, bundle.manifest.prior)
+    assert answer.expected_accuracy == bundle.manifest.accuracy.chance
+
+
+def test_a_source_that_hangs_is_cut_off_and_the_answer_says_so(bundle, rows):
+    fog = Fog(bundle, {"e1", "f1", "f2"})
+    del fog.nodes["f1"]  # alive for all the others, and silent
+    fog.sense(1, {"iot": Composed(bundle).sensed(rows)["iot"][0]})
+    fog.settle()
+    assert fog.answers == []
+    fog.wait(bundle.manifest.deadlines_ms["cloud"] - 1)
+    assert fog.answers == []
+    fog.wait(1)
+    (answer,) = fog.answers
+    assert not answer.complete
+    assert set(answer.contributors) == {"iot", "e1", "f2", "cloud"}
+
+
+def test_a_dead_source_is_not_waited_for(bundle, rows):
+    fog = Fog(bundle, {"e1", "f1", "f2"})
+    del fog.nodes["f1"]
+    fog.sense(1, {"iot": Composed(bundle).sensed(rows)["iot"][0]})
+    fog.settle()
+    fog.say(TOPICS.status("f1"), encode_status(Status(online=False, epoch=1, reason="lost")))
+    fog.settle()
+    assert [answer.complete for answer in fog.answers] == [True]
+
+
+def test_the_order_of_arrival_changes_nothing(bundle, rows):
+    sensed = Composed(bundle).sensed(rows)["iot"][0]
+    seen = set()
+    for order in permutations(["e1", "f2", "f1"]):
+        fog = Fog(bundle, set())
+        for name in order:
+            fog.say(TOPICS.status(name), encode_status(Status(online=True, epoch=1)))
+        fog.settle()
+        cloud = fog.nodes["cloud"]
+        vectors = {name: np.full(250, 0.1, np.float32) for name in ("f1", "f2")}
+        for name in [name for name in order if name in vectors]:
+            cloud.on_message(TOPICS.tensor(name), encode(Frame(1, 1, bundle.id, vectors[name])), 0)
+        fog.settle()
+        seen.add(fog.answers[0].scores)
+    assert len(seen) == 1
+    assert sensed.shape == (36,)
+
+
+def test_what_does_not_fit_is_counted_and_dropped(bundle):
+    fog = Fog(bundle, {"e1"})
+    node = fog.nodes["e1"]
+    tensor, status = TOPICS.tensor("iot"), TOPICS.status("e1")
+    node.on_message(tensor, b"garbage", 0)
+    node.on_message(tensor, encode(Frame(1, 1, b"another0", np.zeros(36, np.float32))), 0)
+    node.on_message(tensor, encode(Frame(1, 1, bundle.id, np.zeros(35, np.float32))), 0)
+    node.on_message(tensor, encode(Frame(1, 1, bundle.id, np.zeros(36, np.float16))), 0)
+    fog.nodes["cloud"].on_message(status, b"{", 0)
+    assert node._rejected == {"length": 1, "bundle": 1, "shape": 2}
+    assert fog.nodes["cloud"]._rejected == {"status": 1}
+    assert not fog.queue
+
+
+def test_a_node_publishes_its_vector_once_for_parent_and_skip_target(bundle):
+    fog = Fog(bundle, {"e1"})
+    fog.queue.clear()
+    fog.nodes["e1"].on_message(TOPICS.tensor("iot"), encode(Frame(1, 1, bundle.id, np.zeros(36, np.float32), 1)), 0)
+    ((topic, payload),) = fog.queue
+    assert topic == TOPICS.tensor("e1")
+    assert decode(payload).values.shape == (250,)
