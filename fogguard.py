@@ -211,13 +211,15 @@ def _train(spec_name: str, out: Path, variant: VariantName, seed: int) -> None:
     from benchmarks.terminal import progress_bar, say
     from export.data import load_data
     from export.folder import require_replaceable
-    from export.runs import RUN, save_run
     from export.spec import load_spec
-    from export.training import train as train_network
 
     spec = load_spec(spec_name)
-    require_replaceable(out, RUN)
     rows = load_data(spec.data.set)
+    # torch takes seconds to import: what the user got wrong is said first
+    from export.runs import RUN, save_run
+    from export.training import train as train_network
+
+    require_replaceable(out, RUN)
     with progress_bar(f"training {spec.name}") as update:
         trained = train_network(
             spec, rows, variant, seed, lambda done, total, found: update(done, total, f"{100 * found:.1f} % validation")

@@ -84,10 +84,21 @@ def draw_accuracy(axes: Axes, steps: Timeline, phases: Sequence[PhaseReport]) ->
         phase = phases[number]
         named = number == 0  # once in the legend
         axes.hlines(
-            100 * phase.accuracy_predicted, begin, end, color=_PREDICTED, lw=3, label="predicted" if named else "_"
+            100 * phase.accuracy_predicted,
+            begin,
+            end,
+            color=_PREDICTED,
+            lw=3,
+            label="predicted for the phase" if named else "_",
         )
         axes.hlines(
-            100 * phase.accuracy_measured, begin, end, color=_INK, lw=1.5, ls=":", label="measured" if named else "_"
+            100 * phase.accuracy_measured,
+            begin,
+            end,
+            color=_INK,
+            lw=1.5,
+            ls=":",
+            label="measured in the phase" if named else "_",
         )
         axes.annotate(phase.name, ((begin + end) / 2, 104), ha="center", fontsize=9, color=_INK, annotation_clip=False)
     _shade(axes, steps, phases)
