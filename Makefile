@@ -22,10 +22,12 @@ lint: .venv/dev-installed
 	$(PYTHON) -m venv .venv
 
 .venv/demo-installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing into .venv, once; this takes a few minutes"
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[demo]'
 	touch $@
 
 .venv/dev-installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing into .venv, once; this takes a few minutes"
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
 	touch $@ .venv/demo-installed
 

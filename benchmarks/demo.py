@@ -62,7 +62,10 @@ def perform(
             progress(f"{act.name}: {steps} steps")
             alive = alive - set(act.killed) | set(act.started)
             run_act(trial, act, alive, steps)
-        trial.driver.drain()
+            if act is ACTS[-1]:
+                trial.driver.drain()
+            else:
+                trial.driver.finish()
     return Performance(trial.bundle, trial, trial.reports())
 
 

@@ -75,6 +75,7 @@ class Driver:
         self._step = self._epoch << 32
         self._due_s = 0.0
         self._open: dict[int, StepRecord] = {}
+        self._between: list[StepRecord] = []
         self._presence = Presence(manifest.nodes)
         self._status_topics = {self._topics.status(node): node for node in manifest.nodes}
         self._sink_view: dict[str, str] = {}
@@ -130,8 +131,9 @@ class Driver:
                 if is_recent and not (record.complete and record.contributors == expected):
                     first = position
                     break
-            phase.transition = before.steady[first:]
+            phase.transition = before.steady[first:] + self._between
             del before.steady[first:]
+            self._between = []
         self.phases.append(phase)
         return phase
 
@@ -163,9 +165,16 @@ class Driver:
         phase.sensed_ms = {node: (self._viewed_ns[node] - phase.began_ns) / 1e6 for node in killed}
 
     def measure(self, steps: int, until: Callable[[], bool] = lambda: False) -> None:
-        """Feed `steps` steps of the phase, or fewer if `until()` comes true, and wait for their answers."""
+        """Feed `steps` steps of the phase, or fewer if `until()` comes true; does not wait for their answers."""
         phase = self.phases[-1]
         self._feed(phase.steady, lambda: len(phase.steady) >= steps or until(), timeout_s=float("inf"))
+
+    def finish(self) -> None:
+        """Feed on until the steps of the phase have their answers; what is sent meanwhile belongs to the next one."""
+        waiting = [record for record in self.phases[-1].steady if not record.is_answered]
+        self._feed(
+            self._between, lambda: all(record.is_answered for record in waiting), self.deadline_ms / 1e3 + _GRACE_S
+        )
 
     def drain(self) -> None:
         """Wait until every step is answered or counts as lost."""

@@ -44,7 +44,7 @@ def test_every_phase_holds_what_the_contract_says(demo):
         assert phase["sent"] >= 200
         assert phase["answered"] == phase["sent"]
         assert phase["lost"] == phase["transition"]["lost"] == 0
-        assert phase["late"] == phase["transition"]["late"] == 0
+        assert phase["latency_ms"]["p95"] < result["deadline_ms"] / 2  # answered by the nodes, not by their deadlines
         assert phase["labels_equal"] == phase["labels_compared"] == phase["sent"]
         assert phase["accuracy_measured"] == phase["accuracy_predicted"]
         assert 0 < phase["latency_ms"]["p50"] <= phase["latency_ms"]["p95"] <= phase["latency_ms"]["p99"]
@@ -67,8 +67,8 @@ def test_the_accuracy_measured_is_the_one_in_the_manifest(demo):
     manifest = json.loads((folder / "demo" / "bundle" / "manifest.json").read_text())
     for phase in json.loads((folder / "copy.json").read_text())["phases"]:
         mask = "".join(str(int(phase["mask"][node])) for node in manifest["order"])
-        if phase["sent"] == manifest["accuracy"]["n"]:
-            assert phase["accuracy_measured"] == pytest.approx(manifest["accuracy"]["per_mask"][mask])
+        assert phase["sent"] == manifest["accuracy"]["n"]
+        assert phase["accuracy_measured"] == pytest.approx(manifest["accuracy"]["per_mask"][mask])
 
 
 def test_the_page_needs_nothing_from_elsewhere(demo):

@@ -18,11 +18,15 @@ README = (ROOT / "README.md").read_text()
 def test_the_table_is_the_committed_result():
     for phase in json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text())["phases"]:
         sensed = ", ".join(f"{node} {ms:.1f} ms" for node, ms in phase["sensed_ms"].items()) or "-"
-        row = (
-            f"| {phase['name']} | {100 * phase['accuracy_measured']:.2f} % | {100 * phase['accuracy_predicted']:.2f} % "
-            f"| {phase['labels_equal']} of {phase['labels_compared']} | {phase['lost'] + phase['transition']['lost']} | {sensed} |"
+        cells = (
+            phase["name"],
+            f"{100 * phase['accuracy_measured']:.2f} %",
+            f"{100 * phase['accuracy_predicted']:.2f} %",
+            f"{phase['labels_equal']} of {phase['labels_compared']}",
+            phase["lost"] + phase["transition"]["lost"],
+            sensed,
         )
-        assert row in README
+        assert f"| {' | '.join(map(str, cells))} |" in README
 
 
 def test_every_link_leads_somewhere():
