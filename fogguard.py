@@ -169,15 +169,19 @@ def run(
         if trial.agents:
             pids = ", ".join(f"{node} {pid}" for node, pid in trial.agents.pids.items())
             say(f"unplug a node with kill -9 PID: {pids}; Ctrl-C ends it")
+        ended: BaseException | None = None
         try:
             follow(trial, steps, missing, say)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:  # the way to end it, unless a number of steps was asked for
+            ended = interrupt if steps else None
             trial.driver.drain()
-            if steps:
-                raise
+        except FailureFound as failure:
+            ended = failure
         reports = [report for report in trial.reports() if report.sent]
     print_phases("Answers by phase", reports)
     _write(json, {"bundle": trial.bundle.id.hex(), "phases": reports}, start)
+    if ended:
+        raise ended
     require_as_predicted(reports)
 
 

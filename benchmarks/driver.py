@@ -114,28 +114,30 @@ class Driver:
                 "are the agents running, with this fleet's name and this broker?"
             )
 
-    def begin(self, name: str, alive: frozenset[str]) -> Phase:
+    def begin(self, name: str, alive: frozenset[str], *, noticed: bool = False) -> None:
         """Begin a phase; the steps under way belong to its transition.
 
-        Those are the steps that are still unanswered, and, if the combination changed by itself, those within the
-        last deadline since the first that was answered by others than the phase before expects.
+        Those are the steps still unanswered. If the change was not ours but `noticed`, it came a little before:
+        then also those within the last deadline since the first that others answered than the phase before expects.
         """
-        now_ns = time.monotonic_ns()
-        phase = Phase(name, alive, now_ns)
+        phase = Phase(name, alive, time.monotonic_ns())
         if self.phases:
-            before = self.phases[-1]
-            expected = self.expected_contributors(before.alive)
-            first = len(before.steady)
-            for position, record in enumerate(before.steady):
-                is_recent = now_ns - record.sent_ns < self.deadline_ms * 1e6
-                if is_recent and not (record.complete and record.contributors == expected):
-                    first = position
-                    break
-            phase.transition = before.steady[first:] + self._between
-            del before.steady[first:]
+            steady = self.phases[-1].steady
+            first = self._first_under_way(self.phases[-1], phase.began_ns, noticed=noticed)
+            phase.transition = steady[first:] + self._between
+            del steady[first:]
             self._between = []
         self.phases.append(phase)
-        return phase
+
+    def _first_under_way(self, phase: Phase, now_ns: int, *, noticed: bool) -> int:
+        """Return the position of the first steady step that the change may have touched."""
+        expected = self.expected_contributors(phase.alive)
+        for position, record in enumerate(phase.steady):
+            is_recent = now_ns - record.sent_ns < self.deadline_ms * 1e6
+            is_touched = noticed and not (record.complete and record.contributors == expected)
+            if is_recent and (is_touched or not record.is_answered):
+                return position
+        return len(phase.steady)
 
     def settle(self, killed: Collection[str] = (), timeout_s: float = _SETTLE_S) -> None:
         """Feed until the sink sees the phase's combination and a step answers under it.
@@ -200,7 +202,10 @@ class Driver:
 
     def _feed(self, records: list[StepRecord], enough: Callable[[], bool], timeout_s: float) -> bool:
         ends_s = time.monotonic() + timeout_s
+        sink = self.bundle.manifest.sink
         while not enough():
+            if not self._presence.is_alive(sink):
+                raise FleetSilent(f"{sink}, the sink, is dead: nobody is left to answer")
             now_s = time.monotonic()
             if now_s > ends_s:
                 return False

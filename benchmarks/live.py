@@ -24,7 +24,7 @@ def follow(trial: Trial, steps: int, down: frozenset[str], report: Callable[[str
     alive = frozenset(trial.bundle.manifest.order) - down
     left = steps
     while True:
-        driver.begin(_name(trial, alive), alive)
+        driver.begin(_name(trial, alive), alive, noticed=True)
         driver.settle()
         driver.measure(left or 1 << 62, until=_changed(trial, alive, report))
         left -= len(driver.phases[-1].steady) if steps else 0

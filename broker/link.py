@@ -125,9 +125,8 @@ class Link:
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Disconnect cleanly, which withholds the last will; after an error, drop the socket instead."""
-        client_socket = self._client.socket()
-        if kind is not None and client_socket is not None:
-            _drop(client_socket)
+        if kind is not None:
+            self.drop()
         else:
             self._client.disconnect()
             self.poll_until(lambda: not self._client.want_write(), 0.5)
@@ -143,6 +142,12 @@ class Link:
             ) from error
         if not self.poll_until(lambda: self.is_up, timeout_s):
             raise LinkError(f"{self.url} accepts connections but does not answer as an MQTT 5 broker")
+
+    def drop(self) -> None:
+        """End this connection without a farewell; `poll` makes the next one."""
+        connection = self._client.socket()
+        if connection is not None:
+            _shut(connection)
 
     def poll(self, timeout_s: float) -> None:
         """Wait at most `timeout_s` seconds for traffic, then read and write what is there.
@@ -163,7 +168,7 @@ class Link:
             self._client.loop_write()
         self._client.loop_misc()
         if not self.is_up and time.monotonic() > self._handshake_ends_s:
-            _drop(connection)
+            self.drop()
         if self._failure is not None:
             raise self._failure
 
@@ -251,8 +256,7 @@ def _send_at_once(_client: mqtt.Client, _userdata: Any, connection: Any) -> None
     _acknowledge_at_once(connection)
 
 
-def _drop(connection: Any) -> None:
-    """End a connection without a farewell, so that the broker publishes the last will."""
+def _shut(connection: Any) -> None:
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 

@@ -4,15 +4,17 @@ One thread does everything, from the socket to the inference and back; it feeds 
 loop that hangs is a loop that gets restarted.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from broker.errors import FogError
 from broker.link import Link, Message, parse_url
-from broker.presence import Status, encode_status
+from broker.presence import Status, StatusError, decode_status, encode_status
 from broker.topics import Topics, require_name
 from edge_agent.bundle import Bundle, load
 from edge_agent.epoch import next_epoch
@@ -76,28 +78,41 @@ def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool])
     topics = Topics(config.fleet)
     own_status = topics.status(config.node)
     epoch_file = Path(config.state) / f"{config.node}.epoch"
+    highest_epoch = 0
 
-    def status(*, online: bool, reason: str = "") -> bytes:
-        return encode_status(
-            msgspec.convert(
-                {"online": online, "epoch": node.epoch, "bundle": bundle.id.hex(), "reason": reason}, Status
-            )
-        )
+    def status(reason: Literal["", "lost", "stopped"] = "") -> bytes:
+        return encode_status(Status(online=not reason, epoch=node.epoch, bundle=bundle.id.hex(), reason=reason))
 
     def last_will() -> Message:
-        node.epoch = next_epoch(epoch_file)
-        return Message(own_status, status(online=False, reason="lost"))
+        node.epoch = next_epoch(epoch_file, highest_epoch)
+        return Message(own_status, status("lost"))
 
     def on_up() -> None:
-        link.publish(own_status, status(online=True), qos=1, retain=True)
+        link.publish(own_status, status(), qos=1, retain=True)
         supervisor.notify("READY=1")
+
+    def on_message(topic: str, payload: bytes) -> None:
+        if topic == own_status:
+            on_own_status(payload)
+        else:
+            node.on_message(topic, payload, time.monotonic_ns())
+
+    def on_own_status(payload: bytes) -> None:
+        """Begin anew above what the broker remembers, if the epoch file does not: a new card, a wiped folder."""
+        nonlocal highest_epoch
+        with contextlib.suppress(StatusError):
+            known = decode_status(payload)
+            is_later = known.epoch > node.epoch or (known.epoch == node.epoch and not known.online)
+            if is_later and not is_stopping():
+                highest_epoch = known.epoch
+                link.drop()
 
     node = Node(config.node, bundle, session, topics, lambda topic, payload: link.publish(topic, payload))
     link = Link(
         parse_url(config.broker),
         f"{config.fleet}-{config.node}",
-        subscriptions=node.subscriptions,
-        on_message=lambda topic, payload: node.on_message(topic, payload, time.monotonic_ns()),
+        subscriptions=[(own_status, 1), *node.subscriptions],
+        on_message=on_message,
         on_up=on_up,
         last_will=last_will,
         keepalive_s=config.keepalive_s,
@@ -105,7 +120,7 @@ def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool])
     with link:
         _serve(link, node, supervisor, is_stopping)
         supervisor.notify("STOPPING=1")
-        link.publish_confirmed(own_status, status(online=False, reason="stopped"), retain=True, timeout_s=_FAREWELL_S)
+        link.publish_confirmed(own_status, status("stopped"), retain=True, timeout_s=_FAREWELL_S)
 
 
 def _serve(link: Link, node: Node, supervisor: Supervisor, is_stopping: Callable[[], bool]) -> None:

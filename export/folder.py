@@ -30,13 +30,23 @@ def written_folder(target: Path, marker: str) -> Iterator[Path]:
     try:
         yield fresh
         fresh.chmod(0o755)
-        if target.exists():
-            target.rename(fresh / "replaced")
-        fresh.rename(target)
-        shutil.rmtree(target / "replaced", ignore_errors=True)
+        _replace(target, fresh)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+
+
+def _replace(target: Path, fresh: Path) -> None:
+    """Put `fresh` in the place of `target`; if that fails, `target` is as it was."""
+    old = fresh.with_name(f"{fresh.name}-replaced")
+    if target.exists():
+        target.rename(old)
+    try:
+        fresh.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def require_replaceable(target: Path, marker: str) -> None:

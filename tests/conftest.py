@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support import command
 
 from broker.embedded import _mosquitto, running_broker
 from broker.link import BrokerUrl
 from edge_agent.bundle import Bundle
 from export.spec import Spec, load_spec, parse_spec
+
+settings.register_profile("unhurried", deadline=None)  # machines are shared: how long an example takes proves nothing
+settings.load_profile("unhurried")
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -57,6 +57,13 @@ def test_a_fleet_answers_as_predicted_whoever_is_missing(fogguard, bundle, tmp_p
     assert phase["accuracy_measured"] == pytest.approx(bundle.manifest.accuracy.per_mask[mask])
 
 
+def test_a_broker_that_remembers_an_earlier_fleet_is_no_obstacle(fogguard, bundle):
+    with running_broker() as url:
+        for _ in range(2):
+            done = fogguard("run", bundle.path, "--steps", 50, "--broker", url)
+            assert done.returncode == 0, done.stderr
+
+
 def test_a_node_that_a_user_kills_begins_a_new_phase(bundle, tmp_path):
     with running(tmp_path, bundle.path, "--rate", 300, "--json", tmp_path / "r.json") as (process, wait_for):
         pid = int(wait_for(r"f1 (\d+)")[1])
@@ -70,6 +77,17 @@ def test_a_node_that_a_user_kills_begins_a_new_phase(bundle, tmp_path):
     for phase in (first, second):
         assert phase["lost"] == phase["transition"]["lost"] == 0
         assert phase["labels_equal"] == phase["labels_compared"] == phase["sent"] > 0
+
+
+def test_a_dead_sink_ends_the_run_with_a_sentence_and_what_was_measured(bundle, tmp_path):
+    with running(tmp_path, bundle.path, "--rate", 300, "--json", tmp_path / "r.json") as (process, wait_for):
+        pid = int(wait_for(r"cloud (\d+)")[1])
+        wait_for("all alive: [1-9]")
+        os.kill(pid, signal.SIGKILL)
+        assert process.wait(20) == 1
+        wait_for("cloud, the sink, is dead: nobody is left to answer")
+    (phase,) = json.loads((tmp_path / "r.json").read_text())["phases"]
+    assert phase["answered"] > 200
 
 
 def test_agents_that_run_elsewhere_are_only_fed(fogguard, bundle, tmp_path):
