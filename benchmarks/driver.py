@@ -44,7 +44,8 @@ class Driver:
         bundle: What it runs.
         raw: Per sensor, the (rows, width) raw values to feed, over and over.
         rate: Steps a second.
-        window: How many steps may be unanswered before feeding pauses.
+        window: How many steps may be unanswered before feeding pauses: a machine that is too slow for the rate is
+            fed more slowly, instead of being flooded until its deadlines pass.
         watch: Called while waiting; raises if the fleet cannot go on.
     """
 
@@ -56,7 +57,7 @@ class Driver:
         raw: Mapping[str, Floats],
         *,
         rate: float = 200.0,
-        window: int = 64,
+        window: int = 8,
         watch: Callable[[], None] = lambda: None,
     ) -> None:
         self.bundle = bundle

@@ -149,16 +149,16 @@ class Link:
         if connection is not None:
             _shut(connection)
 
-    def poll(self, timeout_s: float) -> None:
-        """Wait at most `timeout_s` seconds for traffic, then read and write what is there.
+    def poll(self, timeout_s: float) -> bool:
+        """Wait at most `timeout_s` seconds for traffic, handle one message, and write what waits to be written.
 
-        Connects again when the link is down and its next attempt is due. Raises what the handlers raise,
-        and LinkLost when the broker says that this client must not come back.
+        Returns whether something was read, so that there may be more. Connects again when the link is down and its
+        next attempt is due. Raises what the handlers raise, and LinkLost when this client must not come back.
         """
         connection = self._client.socket()
         if connection is None:
             self._reconnect_when_due(timeout_s)
-            return
+            return False
         wants_write = [connection] if self._client.want_write() else []
         readable, writable, _ = select.select([connection], wants_write, [], max(0.0, timeout_s))
         if readable:
@@ -171,6 +171,7 @@ class Link:
             self.drop()
         if self._failure is not None:
             raise self._failure
+        return bool(readable)
 
     def poll_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Poll until `condition()` holds or `timeout_s` seconds have passed; return whether it held."""

@@ -110,9 +110,9 @@ class Node:
         if payload and self.presence.on_status(node, decode_status(payload), now_ns):
             _log.info("%s sees %s %s", self.name, node, self.presence.view[node].state)
             self._view_changed()
-            if not self.presence.is_alive(node):
-                for gathered in self._gather.bury(node):
-                    self._finish(gathered)
+            # Dead, or born again: in either case the life that open steps wait for is over.
+            for gathered in self._gather.bury(node):
+                self._finish(gathered)
 
     def _view_changed(self) -> None:
         self._update_awaited()

@@ -9,9 +9,11 @@ import time
 from contextlib import contextmanager
 
 import msgspec
+import numpy as np
 import pytest
 from support import command
 
+from broker.frame import Frame, encode
 from broker.link import Link
 from broker.topics import Topics
 from edge_agent.agent import Config
@@ -21,9 +23,14 @@ TOPICS = Topics("test")
 
 
 @contextmanager
-def agent(tmp_path, broker, bundle, node="e1", **environment):
+def agent(tmp_path, broker, bundle, node="e1", keepalive_s=1, **environment):
     config = Config(
-        node=node, bundle=str(bundle), broker=str(broker), fleet="test", state=str(tmp_path / "state"), keepalive_s=1
+        node=node,
+        bundle=str(bundle),
+        broker=str(broker),
+        fleet="test",
+        state=str(tmp_path / "state"),
+        keepalive_s=keepalive_s,
     )
     file = tmp_path / f"{node}.json"
     file.write_bytes(msgspec.json.encode(config))
@@ -142,6 +149,35 @@ def test_an_agent_waits_for_its_broker(tmp_path, bundle):
         assert process.poll() is None
         with running_broker(port=url.port), listener(url, TOPICS.status("e1")) as (link, heard):
             assert link.poll_until(lambda: heard, 10)
+
+
+def test_what_arrived_while_an_agent_was_held_up_counts(tmp_path, broker, bundle):
+    """Frozen past a step's deadline, the sink finds the vectors in its socket, and cuts nothing off."""
+    with (
+        listener(broker, TOPICS.result, TOPICS.metrics("cloud")) as (link, heard),
+        agent(tmp_path, broker, bundle.path, "cloud", keepalive_s=10) as process,
+    ):
+
+        def cloud_sees_both():
+            told = [
+                msgspec.json.decode(payload, type=Metrics).view for topic, payload in heard if topic != TOPICS.result
+            ]
+            return told and told[-1]["f1"] == told[-1]["f2"] == "alive"
+
+        for node in ("f1", "f2"):
+            born = json.dumps({"online": True, "epoch": 1}).encode()
+            link.publish_confirmed(TOPICS.status(node), born, retain=True, timeout_s=2)
+        assert link.poll_until(cloud_sees_both, 20)
+        link.publish(TOPICS.step, encode(Frame(1, 1, bundle.id, None)))
+        link.poll_until(lambda: False, 0.2)
+        process.send_signal(signal.SIGSTOP)
+        for node in ("f1", "f2"):
+            link.publish(TOPICS.tensor(node), encode(Frame(1, 1, bundle.id, np.ones(250, np.float32), 1 << 3)))
+        link.poll_until(lambda: False, bundle.manifest.deadlines_ms["cloud"] / 1e3)
+        process.send_signal(signal.SIGCONT)
+        assert link.poll_until(lambda: any(topic == TOPICS.result for topic, _ in heard), 5)
+    (answer,) = [json.loads(payload) for topic, payload in heard if topic == TOPICS.result]
+    assert answer["complete"]
 
 
 def test_malformed_messages_are_counted_and_kill_nothing(tmp_path, broker, bundle):

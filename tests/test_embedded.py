@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from broker.embedded import BrokerError, render_mosquitto, running_broker
+from broker.embedded import BrokerError, choose_kind, render_mosquitto, running_broker
 
 
 def answers(port):
@@ -26,6 +26,14 @@ def test_a_broker_ends_with_its_block(broker):
 def test_a_broker_listens_on_the_loopback_address_only(broker):
     listening = subprocess.run(["ss", "-ltnH", f"sport = :{broker.port}"], capture_output=True, text=True).stdout
     assert [line.split()[3] for line in listening.splitlines()] == [f"127.0.0.1:{broker.port}"]
+
+
+def test_mosquitto_takes_the_place_of_a_missing_wheel(monkeypatch):
+    assert choose_kind() == "embedded"
+    monkeypatch.setitem(sys.modules, "iotcore", None)
+    assert choose_kind() == "mosquitto"
+    with pytest.raises(BrokerError, match=r"pip install 'fogguard\[broker\]'"), running_broker("embedded"):
+        pass
 
 
 @pytest.mark.parametrize("kind", ["embedded", "mosquitto"])

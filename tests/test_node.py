@@ -123,6 +123,17 @@ def test_a_dead_source_is_not_waited_for(bundle, rows):
     assert [answer.complete for answer in fog.answers] == [True]
 
 
+def test_a_node_born_again_is_not_asked_for_what_its_last_life_owed(bundle, rows):
+    fog = Fog(bundle, {"e1", "f1", "f2"})
+    del fog.nodes["f1"]
+    fog.sense(1, {"iot": Composed(bundle).sensed(rows)["iot"][0]})
+    fog.settle()
+    fog.say(TOPICS.status("f1"), encode_status(Status(online=True, epoch=2)))
+    fog.settle()
+    assert [answer.complete for answer in fog.answers] == [True]
+    assert "f1" not in fog.answers[0].contributors
+
+
 def test_the_order_of_arrival_changes_nothing(bundle, rows):
     sensed = Composed(bundle).sensed(rows)["iot"][0]
     seen = set()
