@@ -4,7 +4,6 @@ One thread does everything, from the socket to the inference and back; it feeds 
 loop that hangs is a loop that gets restarted.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,71 +74,98 @@ def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool])
         raise ConfigError(
             f"node {config.node!r} is not in bundle {config.bundle}: it has {', '.join(bundle.manifest.nodes)}"
         )
-    session = load_session(bundle, config.node, config.threads)
-    topics = Topics(config.fleet)
-    own_status = topics.status(config.node)
-    epoch_file = Path(config.state) / f"{config.node}.epoch"
-    highest_epoch = 0
-
-    def status(reason: Literal["", "lost", "stopped"] = "") -> bytes:
-        return encode_status(Status(online=not reason, epoch=node.epoch, bundle=bundle.id.hex(), reason=reason))
-
-    def last_will() -> Message:
-        node.epoch = next_epoch(epoch_file, highest_epoch)
-        return Message(own_status, status("lost"))
-
-    def on_up() -> None:
-        link.publish(own_status, status(), qos=1, retain=True)
-        supervisor.notify("READY=1")
-
-    def on_message(topic: str, payload: bytes) -> None:
-        if topic == own_status:
-            on_own_status(payload)
-        else:
-            node.on_message(topic, payload, time.monotonic_ns())
-
-    def on_own_status(payload: bytes) -> None:
-        """Begin anew above what the broker remembers, if the epoch file does not: a new card, a wiped folder."""
-        nonlocal highest_epoch
-        with contextlib.suppress(StatusError):
-            known = decode_status(payload)
-            is_later = known.epoch > node.epoch or (known.epoch == node.epoch and not known.online)
-            if is_later and not is_stopping():
-                highest_epoch = known.epoch
-                link.drop()
-
-    node = Node(config.node, bundle, session, topics, lambda topic, payload: link.publish(topic, payload))
-    link = Link(
-        parse_url(config.broker),
-        f"{config.fleet}-{config.node}",
-        subscriptions=[(own_status, 1), *node.subscriptions],
-        on_message=on_message,
-        on_up=on_up,
-        last_will=last_will,
-        keepalive_s=config.keepalive_s,
-    )
-    with link:
-        _serve(link, node, supervisor, is_stopping)
-        supervisor.notify("STOPPING=1")
-        link.publish_confirmed(own_status, status("stopped"), retain=True, timeout_s=_FAREWELL_S)
+    Agent(config, bundle, load_session(bundle, config.node, config.threads), supervisor, is_stopping).serve()
 
 
-def _serve(link: Link, node: Node, supervisor: Supervisor, is_stopping: Callable[[], bool]) -> None:
-    wake_s = min(_METRICS_EVERY_S, (supervisor.watchdog_s or _METRICS_EVERY_S) / 3)
-    next_metrics_s = next_watchdog_s = 0.0
-    while not is_stopping():
-        due_ns = node.next_deadline_ns
-        wait_s = wake_s if due_ns is None else min(wake_s, (due_ns - time.monotonic_ns()) / 1e9)
+class Agent:
+    """A node, its link, and its life: an epoch that begins with a birth and ends with a death."""
+
+    def __init__(
+        self,
+        config: Config,
+        bundle: Bundle,
+        session: Session,
+        supervisor: Supervisor,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        topics = Topics(config.fleet)
+        self._bundle_id = bundle.id.hex()
+        self._supervisor = supervisor
+        self._is_stopping = is_stopping
+        self._own_status = topics.status(config.node)
+        self._epoch_file = Path(config.state) / f"{config.node}.epoch"
+        self._remembered_epoch = 0
+        self._node = Node(config.node, bundle, session, topics, self._publish)
+        self._link = Link(
+            parse_url(config.broker),
+            f"{config.fleet}-{config.node}",
+            subscriptions=[(self._own_status, 1), *self._node.subscriptions],
+            on_message=self._on_message,
+            on_up=self._on_up,
+            last_will=self._last_will,
+            keepalive_s=config.keepalive_s,
+        )
+
+    def serve(self) -> None:
+        """Answer messages, cut off steps, publish metrics and feed the watchdog until told to stop."""
+        watchdog_s = self._supervisor.watchdog_s
+        wake_s = min(_METRICS_EVERY_S, (watchdog_s or _METRICS_EVERY_S) / 3)
+        next_metrics_s = next_watchdog_s = 0.0
+        with self._link:
+            while not self._is_stopping():
+                self._work(wake_s)
+                now_s = time.monotonic()
+                if now_s >= next_metrics_s:
+                    next_metrics_s = now_s + _METRICS_EVERY_S
+                    self._node.publish_metrics()
+                if watchdog_s and now_s >= next_watchdog_s:
+                    next_watchdog_s = now_s + wake_s
+                    self._supervisor.notify("WATCHDOG=1")
+            self._supervisor.notify("STOPPING=1")
+            farewell = self._status("stopped")
+            self._link.publish_confirmed(self._own_status, farewell, retain=True, timeout_s=_FAREWELL_S)
+
+    def _work(self, wait_s: float) -> None:
+        """Wait for messages and handle them, then cut off the steps that are overdue."""
+        due_ns = self._node.next_deadline_ns
+        if due_ns is not None:
+            wait_s = min(wait_s, (due_ns - time.monotonic_ns()) / 1e9)
         # What has arrived counts, even if this process was held up past a deadline: read before cutting off.
         for _ in range(_BURST):
-            if not link.poll(wait_s):
+            if not self._link.poll(wait_s):
                 break
             wait_s = 0
-        node.on_time(time.monotonic_ns())
-        now_s = time.monotonic()
-        if now_s >= next_metrics_s:
-            next_metrics_s = now_s + _METRICS_EVERY_S
-            node.publish_metrics()
-        if supervisor.watchdog_s and now_s >= next_watchdog_s:
-            next_watchdog_s = now_s + wake_s
-            supervisor.notify("WATCHDOG=1")
+        self._node.on_time(time.monotonic_ns())
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        self._link.publish(topic, payload)
+
+    def _status(self, reason: Literal["", "lost", "stopped"] = "") -> bytes:
+        status = Status(online=not reason, epoch=self._node.epoch, bundle=self._bundle_id, reason=reason)
+        return encode_status(status)
+
+    def _last_will(self) -> Message:
+        """Begin an epoch: each connection has its own."""
+        self._node.epoch = next_epoch(self._epoch_file, self._remembered_epoch)
+        return Message(self._own_status, self._status("lost"))
+
+    def _on_up(self) -> None:
+        self._link.publish(self._own_status, self._status(), qos=1, retain=True)
+        self._supervisor.notify("READY=1")
+
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        if topic == self._own_status:
+            self._on_own_status(payload)
+        else:
+            self._node.on_message(topic, payload, time.monotonic_ns())
+
+    def _on_own_status(self, payload: bytes) -> None:
+        """Begin anew above what the broker remembers, if the epoch file does not: a new card, a wiped folder."""
+        try:
+            known = decode_status(payload)
+        except StatusError:
+            return
+        is_later = known.epoch > self._node.epoch or (known.epoch == self._node.epoch and not known.online)
+        if is_later and not self._is_stopping():
+            self._remembered_epoch = known.epoch
+            self._link.drop()

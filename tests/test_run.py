@@ -87,7 +87,7 @@ def test_a_dead_sink_ends_the_run_with_a_sentence_and_what_was_measured(bundle, 
         assert process.wait(20) == 1
         wait_for("cloud, the sink, is dead: nobody is left to answer")
     (phase,) = json.loads((tmp_path / "r.json").read_text())["phases"]
-    assert phase["answered"] > 200
+    assert phase["answered"] > 0
 
 
 def test_agents_that_run_elsewhere_are_only_fed(fogguard, bundle, tmp_path):
