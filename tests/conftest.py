@@ -35,7 +35,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def fogguard(tmp_path: Path) -> Command:
     """Run `fogguard` in an empty folder, to its end."""
 
-    def run(*arguments: object, timeout: float = 100, **environment: str) -> "subprocess.CompletedProcess[str]":
+    def run(*arguments: object, timeout: float = 250, **environment: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [command("fogguard"), *map(str, arguments)],
             cwd=tmp_path,

@@ -11,6 +11,7 @@ from benchmarks.phases import summarise
 from benchmarks.recording import Phase, StepRecord
 from export.failures import GUESS, masks
 
+pytestmark = pytest.mark.timeout(600)
 NAMES = ["all alive", "f1 dead", "f1 back", "two dead", "all dead", "all back"]
 
 
@@ -22,7 +23,7 @@ def demo(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
-        [command("fogguard"), "demo", "--json", "copy.json"], cwd=folder, capture_output=True, text=True, timeout=110
+        [command("fogguard"), "demo", "--json", "copy.json"], cwd=folder, capture_output=True, text=True, timeout=550
     )
     return folder, done
 
