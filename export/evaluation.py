@@ -30,33 +30,19 @@ class Composed:
         """Return what each sensor puts out for raw (rows, width) values."""
         return {name: self._sessions[name].run([raw[name]]) for name in self.manifest.sensors}
 
-    def outputs(self, raw: Mapping[str, Floats], mask: str) -> dict[str, Vectors]:
-        """Return what every sensor and node puts out under `mask`, None for the null vector."""
-        values: dict[str, Vectors] = {}
-        self._fill(values, {}, self.sensed(raw), mask)
-        return values
-
     def logits(self, raw: Mapping[str, Floats], masks: Iterable[str]) -> dict[str, Vectors]:
         """Return the sink's (rows, classes) logits under each mask, None where no information reaches it."""
         sensed = self.sensed(raw)
         known: dict[tuple[str, frozenset[str]], Vectors] = {}
-        answers: dict[str, Vectors] = {}
-        for mask in masks:
-            values: dict[str, Vectors] = {}
-            self._fill(values, known, sensed, mask)
-            answers[mask] = values[self.manifest.sink]
-        return answers
+        return {mask: self._answer(mask, sensed, known) for mask in masks}
 
-    def _fill(
-        self,
-        values: dict[str, Vectors],
-        known: dict[tuple[str, frozenset[str]], Vectors],
-        sensed: Mapping[str, Floats],
-        mask: str,
-    ) -> None:
+    def _answer(
+        self, mask: str, sensed: Mapping[str, Floats], known: dict[tuple[str, frozenset[str]], Vectors]
+    ) -> Vectors:
+        """Return the sink's logits under `mask`; `known` holds what other masks have computed, by living ancestors."""
         inputs = self.manifest.inputs
         alive = alive_nodes(mask, self.manifest.order) | {self.manifest.sink}
-        values.update(sensed)
+        values: dict[str, Vectors] = dict(sensed)
         for name, sources in inputs.items():
             if name not in alive:
                 values[name] = None
@@ -66,6 +52,7 @@ class Composed:
                 xs = [values[source] for source in sources]
                 known[key] = None if all(x is None for x in xs) else self._sessions[name].run(xs)
             values[name] = known[key]
+        return values[self.manifest.sink]
 
 
 def labels(logits: Vectors, rows: int) -> Integers:

@@ -1,7 +1,6 @@
 """All nodes of a fog in one process, joined by an honest in-process transport: a queue of messages."""
 
 from collections import deque
-from itertools import permutations
 
 import msgspec
 import numpy as np
@@ -132,24 +131,6 @@ def test_a_node_born_again_is_not_asked_for_what_its_last_life_owed(bundle, rows
     fog.settle()
     assert [answer.complete for answer in fog.answers] == [True]
     assert "f1" not in fog.answers[0].contributors
-
-
-def test_the_order_of_arrival_changes_nothing(bundle, rows):
-    sensed = Composed(bundle).sensed(rows)["iot"][0]
-    seen = set()
-    for order in permutations(["e1", "f2", "f1"]):
-        fog = Fog(bundle, set())
-        for name in order:
-            fog.say(TOPICS.status(name), encode_status(Status(online=True, epoch=1)))
-        fog.settle()
-        cloud = fog.nodes["cloud"]
-        vectors = {name: np.full(250, 0.1, np.float32) for name in ("f1", "f2")}
-        for name in [name for name in order if name in vectors]:
-            cloud.on_message(TOPICS.tensor(name), encode(Frame(1, 1, bundle.id, vectors[name])), 0)
-        fog.settle()
-        seen.add(fog.answers[0].scores)
-    assert len(seen) == 1
-    assert sensed.shape == (36,)
 
 
 def test_what_does_not_fit_is_counted_and_dropped(bundle):
