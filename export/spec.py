@@ -21,7 +21,7 @@ Every node but the sink may fail. Their order in the file is the order of the bi
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import tomli_w
 
 from broker.errors import FogError
 from broker.topics import require_name
@@ -57,20 +58,30 @@ Partition = Dense
 """The kinds of partition: a tagged union, to which convolutions and others will be added."""
 
 
+Split = Literal["row", "group", "given"]
+"""Which rows train, validate and test: by row, by whole groups (subjects), or as the data set itself says."""
+
+
 class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The data set, and which rows train, validate and test: by row, or whole groups (subjects) apart."""
+    """The data set, and how it is split."""
 
     set: str
-    split: Literal["row", "group"] = "row"
+    split: Split = "row"
     split_seed: int = 0
 
 
 class TrainingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Adam's settings."""
+    """Adam's settings.
+
+    `class_weights` makes each class count the same in the loss, however rare; `draws` failure combinations are
+    simulated for each row and step, where the variant leaves it open: many help where rows are few.
+    """
 
     epochs: int = 40
     batch: int = 64
     learning_rate: float = 0.001
+    class_weights: bool = False
+    draws: int = 1
 
 
 class NodeSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -123,6 +134,15 @@ class Spec:
         """Return the sources of each node in topological order, with or without its skips."""
         return {name: node.simple + (node.skip if skips else ()) for name, node in self.nodes.items()}
 
+    def skips_past(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Return, for each skip into a node, the simple inputs of that node that it goes past."""
+        simple = {each: node.simple for each, node in self.nodes.items()}
+        node = self.nodes[name]
+        return {
+            source: tuple(parent for parent in node.simple if source in ancestors(simple, parent))
+            for source in node.skip
+        }
+
     def deadlines_ms(self) -> dict[str, float]:
         """Return each node's deadline from a step's first arrival.
 
@@ -171,6 +191,25 @@ def parse_spec(text: str, where: str = "specification") -> Spec:
         raise SpecError(f"{where}: {error}") from error
 
 
+def changed(
+    spec: Spec,
+    *,
+    skips: Mapping[str, Sequence[str]] | None = None,
+    split: Split | None = None,
+    epochs: int | None = None,
+) -> Spec:
+    """Return the specification with other skips (sources per node), another split or other epochs."""
+    file = tomllib.loads(spec.text)
+    if skips is not None:
+        for name, node in file["nodes"].items():
+            node["skip"] = list(skips.get(name, ()))
+    if split is not None:
+        file["data"]["split"] = split
+    if epochs is not None:
+        file.setdefault("training", {})["epochs"] = epochs
+    return parse_spec(tomli_w.dumps(file), spec.name)
+
+
 def _check(file: _File, text: str) -> Spec:
     for name in (file.name, *file.sensors, *file.nodes):
         require_name(name, "name")
@@ -205,8 +244,8 @@ def _check_numbers(file: _File) -> None:
         if node.deadline_ms is not None and node.deadline_ms <= 0:
             raise SpecError(f"node {name}: deadline_ms {node.deadline_ms} must be positive")
     training = file.training
-    if file.deadline_ms <= 0 or training.epochs < 1 or training.batch < 1 or training.learning_rate <= 0:
-        raise SpecError("deadline_ms, epochs, batch and learning_rate must be positive")
+    if file.deadline_ms <= 0 or min(training.epochs, training.batch, training.draws) < 1 or training.learning_rate <= 0:
+        raise SpecError("deadline_ms, epochs, batch, draws and learning_rate must be positive")
 
 
 def _check_sources(file: _File) -> None:

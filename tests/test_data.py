@@ -1,10 +1,12 @@
+import io
 import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 from support import SHARED_DATA
 
-from export.data import import_data, load_data
+from export.data import import_data, imported_sets, load_data, status
 from export.data.rows import DataError, split_rows
 from export.data.watch import features
 
@@ -102,7 +104,7 @@ def test_a_label_that_no_activity_has_is_refused(tmp_path):
 def test_a_damaged_import_says_to_import_again(tmp_path):
     folder = tmp_path / "data" / "mhealth"
     folder.mkdir(parents=True)
-    (folder / "mhealth.npz").write_bytes(b"PK\x03\x04 broken")
+    (folder / "rows.npz").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(DataError, match="damaged"):
         load_data("mhealth")
 
@@ -121,3 +123,102 @@ def test_a_split_by_group_tears_no_person_apart():
     people = [set(rows.groups[part]) for part in split_rows(rows, "group", 0)]
     assert [len(each) for each in people] == [8, 1, 1]
     assert set.union(*people) == set(range(1, 11))
+
+
+def test_the_cameras_of_the_authors_are_imported_whole():
+    archive = SHARED_DATA / "multicamera-32x32-jpg.tar.xz"
+    if not archive.exists():
+        pytest.skip(f"no {archive}: set FOGGUARD_TEST_DATA")
+    assert status("camera") == "missing"
+    import_data("camera", archive)
+    rows = load_data("camera")
+    assert {name: values.shape for name, values in rows.sensors.items()} == {
+        f"camera{number}": (1379, 3072) for number in range(1, 7)
+    }
+    assert [len(part) for part in split_rows(rows, "given", 0)] == [1110, 146, 123]
+    train = split_rows(rows, "given", 0).train
+    assert dict(zip(rows.class_names, np.bincount(rows.labels[train]).tolist(), strict=True)) == {
+        "person": 290, "car": 813, "bus": 7,
+    }  # fmt: skip
+    assert status("camera") == "here, verified: 1,379 objects, 1,110 of them to train"
+
+
+def image(size=(32, 32), colour=(200, 10, 10)):
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def views(folder, cameras=range(6), size=(32, 32)):
+    for part in ("train", "test", "holdout"):
+        (folder / f"{part}_dir" / "car_images").mkdir(parents=True, exist_ok=True)
+        for camera in cameras:
+            (folder / f"{part}_dir" / "car_images" / f"c{camera}_0_7.jpg").write_bytes(image(size))
+    return folder
+
+
+def test_pixels_stand_row_by_row_as_red_green_blue(tmp_path):
+    import_data("camera", views(tmp_path / "images"))
+    rows = load_data("camera")
+    assert rows.parts.tolist() == [2, 1, 0] or sorted(rows.parts.tolist()) == [0, 1, 2]
+    np.testing.assert_allclose(rows.sensors["camera3"].reshape(3, 1024, 3).mean(axis=1), [[200, 10, 10]] * 3, atol=4)
+
+
+def test_images_that_are_not_the_cameras_are_refused(tmp_path):
+    with pytest.raises(DataError, match="holds no object with all six views"):
+        import_data("camera", views(tmp_path / "five", cameras=range(5)))
+    with pytest.raises(DataError, match="64 x 32 pixels, 32 x 32 are expected"):
+        import_data("camera", views(tmp_path / "wide", size=(64, 32)))
+    damaged = views(tmp_path / "damaged")
+    (damaged / "train_dir" / "car_images" / "c2_0_7.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"train_dir/car_images/c2_0_7\.jpg: no image"):
+        import_data("camera", damaged)
+
+
+def tables(folder, text="activity,ax,ay,temperature,person\nwalk,1,2,3,ann\nrun,4,5,6,bob\nwalk,7,8,9.5,ann\n"):
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text(text)
+    return folder
+
+
+def test_a_folder_of_csv_files_is_a_data_set(tmp_path):
+    sensors = ["wrist=ax,ay", "room=temperature"]
+    import_data("mine", tables(tmp_path / "csv"), "activity", sensors, "person")
+    rows = load_data("mine")
+    assert imported_sets() == ["mine"]
+    assert rows.sensors["wrist"].tolist() == [[1, 2], [4, 5], [7, 8]]
+    assert rows.sensors["room"].tolist() == [[3], [6], [9.5]]
+    assert rows.class_names == ("run", "walk")
+    assert rows.labels.tolist() == [1, 0, 1]
+    assert rows.groups.tolist() == [0, 1, 0]
+    assert status("mine").startswith("here, sha256 ")
+
+
+def test_folders_named_train_validation_and_test_are_a_split(tmp_path):
+    for part in ("train", "validation", "test"):
+        tables(tmp_path / "csv" / part)
+    import_data("mine", tmp_path / "csv", "activity", ["wrist=ax,ay"])
+    assert [len(part) for part in split_rows(load_data("mine"), "given", 0)] == [3, 3, 3]
+    tables(tmp_path / "csv" / "more")
+    with pytest.raises(DataError, match="some files lie in train, validation, test and some do not"):
+        import_data("mine", tmp_path / "csv", "activity", ["wrist=ax,ay"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("activity,ax\nwalk,1\n", "a.csv: no column 'ay': there are activity, ax"),
+        ("activity,ax,ay\nwalk,1,soft\n", "a.csv, line 2, column ay: 'soft' is no number"),
+        ("activity,ax,ay\nwalk,1\n", "a.csv, line 2: fewer values than columns"),
+        ("activity,ax,ay\n", "holds no rows in CSV files"),
+    ],
+)
+def test_csv_files_that_do_not_fit_say_where(tmp_path, text, sentence):
+    with pytest.raises(DataError, match=sentence):
+        import_data("mine", tables(tmp_path / "csv", text), "activity", ["wrist=ax,ay"])
+    assert imported_sets() == []
+
+
+def test_a_split_of_its_own_is_asked_of_a_set_that_has_none():
+    with pytest.raises(DataError, match="watch gives no split of its own"):
+        split_rows(load_data("watch"), "given", 0)

@@ -2,14 +2,10 @@
 
 Read from the original `mHealth_subject1..10.log` (a folder or a zip of them: 23 channels and a label, 0 where
 nothing was recorded, which is left out), or from the archive of CSV files with 12 channels and 11 activities.
-Imported once into `mhealth.npz`.
 """
 
 import io
 import re
-import tarfile
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent.session import Floats
+from export.data.archive import read_files
 from export.data.rows import DataError, Integers, Rows
 
 TITLE = "UCI MHEALTH: 12 activities, 10 people, one reading of 23 channels a row (or 11 and 12)"
@@ -28,9 +25,12 @@ ACTIVITIES = (
     "standing still", "sitting", "lying down", "walking", "climbing stairs", "waist bends", "arm elevation",
     "knees bending", "cycling", "jogging", "running", "jump front and back",
 )  # fmt: skip
-_FILE = "mhealth.npz"
+VERIFIED = {
+    "8512813c227be5c31caed1cfb210670dabd02f6ba7939aebb8492e4f424e8db2": "12 channels, 11 activities, 332,853 rows"
+}
 _LOG = re.compile(r"mHealth_subject(\d+)\.log$")
 _CSV = re.compile(r"subject(\d+)_activity(\d+)\.csv$")
+_WANTED = re.compile(f"{_LOG.pattern}|{_CSV.pattern}")
 
 
 class _Part(NamedTuple):
@@ -39,67 +39,22 @@ class _Part(NamedTuple):
     subject: int
 
 
-def load(folder: Path) -> Rows:
-    """Return the imported rows; raises DataError that says how to get them."""
-    file = folder / _FILE
-    try:
-        with file.open("rb") as stored, np.load(stored, allow_pickle=False) as kept:
-            values, activities, subjects = kept["values"], kept["activities"], kept["subjects"]
-    except FileNotFoundError as error:
-        raise DataError(f"data set mhealth is not in {folder}: {ORIGIN}") from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file} is damaged ({error}): import it again; {ORIGIN}") from error
-    present = np.unique(activities)
-    return Rows(
-        "mhealth",
-        {"iot": values},
-        np.searchsorted(present, activities),
-        tuple(ACTIVITIES[activity - 1] for activity in present),
-        subjects,
-    )
-
-
-def import_from(source: Path, folder: Path) -> None:
-    """Read the originals or the archive at `source` and keep their rows in `folder`; raises DataError."""
-    parts = [_parse(name, data) for name, data in _files(source)]
+def read(source: Path) -> Rows:
+    """Read the originals or the archive at `source`, a folder or an archive; raises DataError."""
+    parts = [_parse(Path(name).name, data) for name, data in read_files(source, _WANTED)]
     if not parts:
         raise DataError(f"{source}: holds neither mHealth_subject<N>.log nor subject<N>_activity<M>.csv; {ORIGIN}")
     if len({part.values.shape[1] for part in parts}) > 1:
         raise DataError(f"{source}: mixes files of 23 and of 12 channels: give one kind")
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f"{_FILE}.new"
-    with fresh.open("wb") as output:
-        np.savez(
-            output,
-            values=np.concatenate([part.values for part in parts]),
-            activities=np.concatenate([part.activities for part in parts]),
-            subjects=np.concatenate([np.full(len(part.activities), part.subject) for part in parts]),
-        )
-    fresh.replace(folder / _FILE)
-
-
-def _files(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of every data file in a folder, zip or tar archive, by name."""
-    if source.is_dir():
-        for path in sorted(source.rglob("*")):
-            if _is_data(path.name):
-                yield path.name, path.read_bytes()
-    elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            for name in sorted(filter(_is_data, archive.namelist())):
-                yield name, archive.read(name)
-    elif tarfile.is_tarfile(source):
-        with tarfile.open(source) as archive:
-            for name in sorted(filter(_is_data, archive.getnames())):
-                content = archive.extractfile(name)
-                if content is not None:
-                    yield name, content.read()
-    else:
-        raise DataError(f"{source}: neither a folder nor a zip or tar archive; {ORIGIN}")
-
-
-def _is_data(name: str) -> bool:
-    return bool(_LOG.search(name) or _CSV.search(name))
+    activities = np.concatenate([part.activities for part in parts])
+    present = np.unique(activities)
+    return Rows(
+        "mhealth",
+        {"iot": np.concatenate([part.values for part in parts])},
+        np.searchsorted(present, activities),
+        tuple(ACTIVITIES[activity - 1] for activity in present),
+        np.concatenate([np.full(len(part.activities), part.subject) for part in parts]),
+    )
 
 
 def _parse(name: str, data: bytes) -> _Part:

@@ -28,6 +28,7 @@ class Rows:
         labels: (rows,) classes.
         class_names: What each class is called.
         groups: (rows,) what must not be torn apart in a split by group, such as the subject.
+        parts: (rows,) 0 train, 1 validation, 2 test, where the data set itself says; else None.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Rows:
     labels: Integers
     class_names: tuple[str, ...]
     groups: Integers
+    parts: Integers | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -55,8 +57,12 @@ class Split(NamedTuple):
     test: Integers
 
 
-def split_rows(rows: Rows, by: Literal["row", "group"], seed: int) -> Split:
-    """Split 80/10/10 at random, by single rows or by whole groups; the same seed gives the same split."""
+def split_rows(rows: Rows, by: Literal["row", "group", "given"], seed: int) -> Split:
+    """Split 80/10/10 at random, by single rows or by whole groups, or as given; the same seed gives the same split."""
+    if by == "given":
+        if rows.parts is None or len(np.unique(rows.parts)) < 3:
+            raise DataError(f"data set {rows.name} gives no split of its own: choose split row or group")
+        return Split(*(np.flatnonzero(rows.parts == part) for part in range(3)))
     generator = np.random.default_rng(seed)
     units = np.arange(len(rows.labels)) if by == "row" else np.unique(rows.groups)
     shuffled = generator.permutation(units)
