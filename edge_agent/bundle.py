@@ -19,7 +19,7 @@ import msgspec
 
 from broker.errors import FailureFound, FogError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 ID_BYTES: Final = 8
 MAX_MANIFEST_BYTES: Final = 16 << 20
@@ -56,7 +56,7 @@ class DataEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     name: str
     sha256: str
-    split: Literal["row", "group"]
+    split: Literal["row", "group", "given"]
     split_seed: int
     rows: dict[str, int]
 
@@ -80,11 +80,15 @@ class ParityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a bundle holds. Nodes and sensors stand in topological order; that is also their contributor bit."""
+    """What a bundle holds. Nodes and sensors stand in topological order; that is also their contributor bit.
+
+    `variant` is a name for people, `options` what the network was built and trained with.
+    """
 
     schema_version: int
     name: str
     variant: str
+    options: dict[str, bool | int | float | str | None]
     seed: int
     spec: str
     sensors: dict[str, GraphEntry]

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 from broker.errors import FogError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+PRESENT: Final = "fogguard.present"
+"""A graph's last input, if its variant asks for it: (batch, sources), 1 where a vector is present."""
 _CANNOT_LOAD = (
     _errors.Fail,
     _errors.InvalidArgument,
@@ -48,6 +50,7 @@ class Session:
         self._session = open_graph(path, threads)
         self._require(path, inputs, shape)
         self._names = tuple(inputs)
+        self._is_told = PRESENT in {value.name for value in self._session.get_inputs()}
         self._null = [np.zeros((1, *size), np.float32) for size in inputs.values()]
 
     def run(self, values: Sequence[Floats | None]) -> Floats:
@@ -57,6 +60,9 @@ class Session:
             name: np.broadcast_to(null, (batch, *null.shape[1:])) if value is None else value
             for name, null, value in zip(self._names, self._null, values, strict=True)
         }
+        if self._is_told:
+            present = np.array([[value is not None for value in values]], np.float32)
+            feed[PRESENT] = np.broadcast_to(present, (batch, len(values)))
         output: Floats = self._session.run(None, feed)[0]
         return output
 
@@ -66,7 +72,8 @@ class Session:
 
     def _require(self, path: Path, inputs: Mapping[str, tuple[int, ...]], shape: tuple[int, ...]) -> None:
         found = {value.name: tuple(value.shape[1:]) for value in self._session.get_inputs()}
-        if found != dict(inputs):
+        told = found.pop(PRESENT, None)
+        if found != dict(inputs) or told not in (None, (len(inputs),)):
             raise SessionError(f"{path}: takes {found}, the manifest says {dict(inputs)}")
         (output,) = self._session.get_outputs()
         if tuple(output.shape[1:]) != shape:

@@ -1,33 +1,48 @@
-"""The average accuracy of Eq. (3) for a run or a bundle: every mask, every reliability setting."""
+"""The average accuracy of Eq. (3) for a run or a bundle: every mask, every seed, every reliability setting."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from broker.errors import FogError
 from edge_agent.bundle import MANIFEST, load
-from export.evaluation import Composed, labels
-from export.failures import accuracy, average_accuracy, masks
-from export.heldout import HeldOut, held_out_for_bundle, held_out_for_run
+from export.evaluation import Composed, Model, Progress, accuracies, chance
+from export.failures import combinations_of, combinations_of_masks, mask_of, probabilities, sampled_masks
+from export.heldout import HeldOut, Part, held_out_for_bundle, held_out_for_run
+from export.strata import stratified
 
-EXACT_NODES = 20
+EXACT_NODES: Final = 20
+SAMPLED: Final = 4096
+LISTED: Final = 1024
+"""How many masks a result lists."""
+DIGITS: Final = 6
+"""How many digits of an accuracy a result lists."""
+Settings = Mapping[str, Mapping[str, float]]
 
 
 class SeedAccuracy(msgspec.Struct, frozen=True, kw_only=True):
-    """One trained network: its accuracy under each mask."""
+    """One trained network: its accuracy under each mask (if there are many, under some), and Eq. (3) per setting."""
 
     seed: int
     per_mask: dict[str, float]
+    average: dict[str, float]
 
 
 class Average(msgspec.Struct, frozen=True, kw_only=True):
-    """Over the seeds."""
+    """Over the seeds.
+
+    `ci95` is half the width of the interval that comes from measuring a sample of the combinations; 0: all are.
+    """
 
     mean: float
     std: float
     n: int
+    ci95: float = 0.0
 
 
 class VariantAccuracy(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,83 +59,109 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, dict[str, float]]
     variants: dict[str, VariantAccuracy]
     chance: float
+    part: Part
+    n: int
 
 
-def evaluate(path: Path) -> Evaluation:
-    """Measure the run (with torch) or the bundle (with onnxruntime) in the folder `path` on its test rows.
+def evaluate(path: Path, part: Part = "test", progress: Progress = lambda _done, _rows: None) -> Evaluation:
+    """Measure the run (with torch) or the bundle (with onnxruntime) in the folder `path`.
 
     Raises RunError, BundleError, BundleDamaged or DataError.
     """
     if (path / MANIFEST).exists():
-        return _evaluate_bundle(path)
-    return _evaluate_run(path)
+        bundle = load(path)
+        bundle.verify()
+        manifest = bundle.manifest
+        held_out = held_out_for_bundle(bundle, part)
+        found = measure(
+            Composed(bundle), held_out, manifest.prior, manifest.order, manifest.settings, [manifest.seed], progress
+        )
+        return _evaluation(manifest.order, manifest.settings, {manifest.variant: found}, held_out, manifest.prior, part)
+    return evaluate_runs([path], part, progress)
 
 
-def _evaluate_bundle(path: Path) -> Evaluation:
-    bundle = load(path)
-    bundle.verify()
-    manifest = bundle.manifest
-    held_out = held_out_for_bundle(bundle)
-    _require_enumerable(manifest.order)
-    answers = Composed(bundle).logits(held_out.raw, masks(len(manifest.order)))
-    per_mask = {
-        mask: accuracy(labels(logits, len(held_out.truth)), held_out.truth, manifest.prior)
-        for mask, logits in answers.items()
-    }
-    return _evaluation(
-        manifest.order, manifest.settings, manifest.variant, manifest.seed, per_mask, held_out, manifest.prior
+def evaluate_runs(
+    paths: Sequence[Path], part: Part = "test", progress: Progress = lambda _done, _rows: None
+) -> Evaluation:
+    """Measure runs of one experiment, each a variant; raises RunError or DataError."""
+    from export.runs import RUN, WEIGHTS, load_network, load_run  # torch takes seconds to import: a bundle needs none
+
+    variants: dict[str, VariantAccuracy] = {}
+    for path in paths:
+        if not (path / RUN).exists():
+            raise FogError(f"{path}: neither a run ({RUN}) nor a bundle ({MANIFEST})")
+        run = load_run(path)
+        spec = run.parsed_spec()
+        held_out = held_out_for_run(spec.data, run.data_sha256, str(path), part)
+        network = load_network(path / WEIGHTS, spec, run.variant, len(run.labels), run.seeds)
+        variants[run.name] = measure(network, held_out, run.prior, spec.order, spec.settings, run.seeds, progress)
+    return _evaluation(spec.order, spec.settings, variants, held_out, run.prior, part)
+
+
+def measure(
+    model: Model,
+    held_out: HeldOut,
+    prior: Sequence[float],
+    order: Sequence[str],
+    settings: Settings,
+    seeds: Sequence[int],
+    progress: Progress = lambda _done, _rows: None,
+) -> VariantAccuracy:
+    """Return Eq. (3) for each setting: exact up to 20 nodes that can fail, beyond from a stratified sample."""
+    reliabilities = {name: [setting[node] for node in order] for name, setting in settings.items()}
+    ci95 = dict.fromkeys(settings, 0.0)
+    averages: dict[str, npt.NDArray[np.float64]] = {}
+    if len(order) <= EXACT_NODES:
+        alive = combinations_of(len(order))
+        found = accuracies(model, held_out, prior, alive, progress)
+        for name, reliability in reliabilities.items():
+            averages[name] = probabilities(alive, reliability) @ found
+    else:
+        samples = {name: stratified(reliability, SAMPLED) for name, reliability in reliabilities.items()}
+        listed = combinations_of_masks(sampled_masks(len(order), LISTED))
+        alive = np.concatenate([listed, *(sample.alive for sample in samples.values())])
+        found = accuracies(model, held_out, prior, alive, progress)
+        start = len(listed)
+        for name, sample in samples.items():
+            averages[name], ci95[name] = sample.estimate(found[start : start + len(sample.alive)])
+            start += len(sample.alive)
+    listed_masks = [mask_of(row) for row in alive[:LISTED]]
+    return VariantAccuracy(
+        seeds=[
+            SeedAccuracy(
+                seed=seed,
+                per_mask={mask: round(float(found[row, k]), DIGITS) for row, mask in enumerate(listed_masks)},
+                average={name: round(float(each[k]), DIGITS) for name, each in averages.items()},
+            )
+            for k, seed in enumerate(seeds)
+        ],
+        average={name: over_seeds(each.tolist(), ci95[name]) for name, each in averages.items()},
     )
 
 
-def _evaluate_run(path: Path) -> Evaluation:
-    from export.network import network_logits  # torch takes seconds to import, and a bundle does not need it
-    from export.runs import RUN, WEIGHTS, load_network, load_run
-
-    if not (path / RUN).exists():
-        raise FogError(f"{path}: neither a run ({RUN}) nor a bundle ({MANIFEST})")
-    run = load_run(path)
-    spec = run.parsed_spec()
-    held_out = held_out_for_run(spec.data, run.data_sha256, str(path))
-    _require_enumerable(spec.order)
-    network = load_network(path / WEIGHTS, spec, run.variant, len(run.labels))
-    per_mask = {
-        mask: accuracy(
-            labels(network_logits(network, held_out.raw, mask), len(held_out.truth)), held_out.truth, run.prior
-        )
-        for mask in masks(len(spec.order))
-    }
-    return _evaluation(spec.order, spec.settings, run.variant, run.seed, per_mask, held_out, run.prior)
+def over_seeds(values: Sequence[float], ci95: float = 0.0) -> Average:
+    """Return mean and standard deviation (0 for a single seed)."""
+    return Average(
+        mean=round(statistics.fmean(values), DIGITS),
+        std=round(statistics.stdev(values), DIGITS) if len(values) > 1 else 0.0,
+        n=len(values),
+        ci95=round(ci95, DIGITS),
+    )
 
 
 def _evaluation(
     order: tuple[str, ...],
-    settings: Mapping[str, Mapping[str, float]],
-    variant: str,
-    seed: int,
-    per_mask: dict[str, float],
+    settings: Settings,
+    variants: dict[str, VariantAccuracy],
     held_out: HeldOut,
     prior: Sequence[float],
+    part: Part,
 ) -> Evaluation:
-    seeds = [SeedAccuracy(seed=seed, per_mask=per_mask)]
-    averages = {
-        name: over_seeds([average_accuracy(each.per_mask, [reliability[node] for node in order]) for each in seeds])
-        for name, reliability in settings.items()
-    }
     return Evaluation(
         order=order,
         settings={name: dict(reliability) for name, reliability in settings.items()},
-        variants={variant: VariantAccuracy(seeds=seeds, average=averages)},
-        chance=accuracy(labels(None, len(held_out.truth)), held_out.truth, prior),
+        variants=variants,
+        chance=chance(held_out, prior),
+        part=part,
+        n=len(held_out.truth),
     )
-
-
-def over_seeds(values: Sequence[float]) -> Average:
-    """Return mean and standard deviation (0 for a single seed)."""
-    return Average(
-        mean=statistics.fmean(values), std=statistics.stdev(values) if len(values) > 1 else 0.0, n=len(values)
-    )
-
-
-def _require_enumerable(order: Sequence[str]) -> None:
-    if len(order) > EXACT_NODES:
-        raise FogError(f"{len(order)} nodes can fail: all 2^n combinations are enumerated up to {EXACT_NODES} only")

@@ -5,18 +5,20 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from broker.errors import FogError
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, BundleDamaged, file_problem, load
 from edge_agent.session import Floats, open_graph
-from export.evaluation import Composed, labels
+from export.evaluation import Composed, labels, logits_by_mask
 from export.failures import sampled_masks
 from export.graph import ALIVE
-from export.network import Network, network_logits
+from export.network import Network
 from export.runs import WEIGHTS, load_network
 from export.spec import parse_spec
+from export.variants import Variant
 
 TOLERANCE = 1e-5
 WHOLE = "whole.onnx"
@@ -72,15 +74,16 @@ def compare(bundle: Bundle, network: Network, raw: Mapping[str, Floats]) -> Comp
     order = bundle.manifest.order
     rows = len(next(iter(raw.values())))
     some = sampled_masks(len(order))
+    composed, torched = logits_by_mask(Composed(bundle), raw, some), logits_by_mask(network, raw, some)
     error, equal = 0.0, 0
-    for mask, composed in Composed(bundle).logits(raw, some).items():
+    for mask in some:
         alive = np.tile([bit == "1" for bit in mask], (rows, 1))
         logits, informed = whole.run(None, {**raw, ALIVE: alive})
         from_whole = logits if informed.all() else None
-        from_torch = network_logits(network, raw, mask)
-        error = max(error, distance(composed, from_torch), distance(from_whole, from_torch))
+        from_torch, from_parts = torched[mask], composed[mask]
+        error = max(error, distance(from_parts, from_torch), distance(from_whole, from_torch))
         expected = labels(from_torch, rows)
-        equal += int(((labels(composed, rows) == expected) & (labels(from_whole, rows) == expected)).sum())
+        equal += int(((labels(from_parts, rows) == expected) & (labels(from_whole, rows) == expected)).sum())
     return Comparison(rows, len(some), error, equal, rows * len(some))
 
 
@@ -122,7 +125,11 @@ def _check_parts(bundle: Bundle) -> Iterator[Finding]:
 def _check_masks(bundle: Bundle) -> Iterator[Finding]:
     manifest = bundle.manifest
     spec = parse_spec(manifest.spec, f"{bundle.path}: spec")
-    network = load_network(bundle.file(WEIGHTS), spec, manifest.variant, len(manifest.labels))
+    try:
+        variant = msgspec.convert(manifest.options, Variant)
+    except msgspec.ValidationError as error:
+        raise BundleDamaged(f"{bundle.path}: options: {error}") from error
+    network = load_network(bundle.file(WEIGHTS), spec, variant, len(manifest.labels))
     found = compare(bundle, network, {name: golden(bundle, raw_file(name)) for name in manifest.sensors})
     detail = (
         f"torch, whole graph and parts agree within {found.error:.0e} (limit {TOLERANCE:.0e}) and on "

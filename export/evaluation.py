@@ -1,22 +1,38 @@
-"""What a network answers under every node failure combination.
+"""What a network answers under every node failure combination, and how often it is right.
 
-The composed parts are run as the fleet runs them: one graph a node, absent vectors absent. A node's output
-depends only on which of its ancestors are alive, so equal sub-masks are computed once.
+The composed parts are run as the fleet runs them: one graph a node, absent vectors absent.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle
-from edge_agent.flow import ancestors
 from edge_agent.session import Floats
 from export.data.rows import Integers
-from export.failures import GUESS, alive_nodes
+from export.failures import GUESS, combinations_of_masks
+from export.heldout import HeldOut
+from export.sharing import Shared, compute, share
 
 Vectors = Floats | None
 """(rows, width) values, or None for the null vector."""
+BYTES_AT_ONCE = 64 << 20
+"""About how many bytes of vectors are kept at once."""
+Progress = Callable[[int, int], None]
+"""Told how many rows are done, and of how many."""
+
+
+class Model(Protocol):
+    """A network that can be asked for its answers: trained seeds in torch, or a bundle's parts in onnxruntime."""
+
+    def shared(self, alive: npt.NDArray[np.bool_]) -> Shared:
+        """Return the distinct states of the nodes under (combinations, nodes that can fail) `alive`."""
+
+    def logits(self, raw: Mapping[str, Floats], shared: Shared) -> list[Floats]:
+        """Return the sink's (rows, classes) or (seeds, rows, classes) logits in each of its states but Φ."""
 
 
 class Composed:
@@ -30,29 +46,62 @@ class Composed:
         """Return what each sensor puts out for raw (rows, width) values."""
         return {name: self._sessions[name].run([raw[name]]) for name in self.manifest.sensors}
 
-    def logits(self, raw: Mapping[str, Floats], masks: Iterable[str]) -> dict[str, Vectors]:
-        """Return the sink's (rows, classes) logits under each mask, None where no information reaches it."""
-        sensed = self.sensed(raw)
-        known: dict[tuple[str, frozenset[str]], Vectors] = {}
-        return {mask: self._answer(mask, sensed, known) for mask in masks}
+    def shared(self, alive: npt.NDArray[np.bool_]) -> Shared:
+        """Return the distinct states of the nodes under (combinations, nodes that can fail) `alive`."""
+        return share(self.manifest.inputs, self.manifest.order, self.manifest.sink, alive)
 
-    def _answer(
-        self, mask: str, sensed: Mapping[str, Floats], known: dict[tuple[str, frozenset[str]], Vectors]
-    ) -> Vectors:
-        """Return the sink's logits under `mask`; `known` holds what other masks have computed, by living ancestors."""
-        inputs = self.manifest.inputs
-        alive = alive_nodes(mask, self.manifest.order) | {self.manifest.sink}
-        values: dict[str, Vectors] = dict(sensed)
-        for name, sources in inputs.items():
-            if name not in alive:
-                values[name] = None
-                continue
-            key = (name, ancestors(inputs, name) & alive)
-            if key not in known:
-                xs = [values[source] for source in sources]
-                known[key] = None if all(x is None for x in xs) else self._sessions[name].run(xs)
-            values[name] = known[key]
-        return values[self.manifest.sink]
+    def logits(self, raw: Mapping[str, Floats], shared: Shared) -> list[Floats]:
+        """Return the sink's (rows, classes) logits in each of its states but Φ."""
+        return compute(
+            shared,
+            self.manifest.inputs,
+            self.sensed(raw),
+            lambda name, xs: self._sessions[name].run(xs),
+            self.manifest.sink,
+        )
+
+
+def logits_by_mask(model: Model, raw: Mapping[str, Floats], masks: Sequence[str]) -> dict[str, Vectors]:
+    """Return the sink's logits under each mask, None where no information reaches it."""
+    shared = model.shared(combinations_of_masks(masks))
+    answers: list[Vectors] = [None, *model.logits(raw, shared)]
+    return {mask: answers[state] for mask, state in zip(masks, shared.sink.tolist(), strict=True)}
+
+
+def accuracies(
+    model: Model,
+    held_out: HeldOut,
+    prior: Sequence[float],
+    alive: npt.NDArray[np.bool_],
+    progress: Progress = lambda _done, _rows: None,
+) -> npt.NDArray[np.float64]:
+    """Return A(G∅B), (combinations, seeds): the accuracy under each combination, a guess counting as its expectation.
+
+    Args:
+        model: One network, or several seeds of one.
+        held_out: The rows.
+        prior: The class frequencies in training, which guesses are drawn from.
+        alive: (combinations, nodes that can fail).
+        progress: Told about each portion of rows.
+    """
+    shared = model.shared(alive)
+    rows = len(held_out.truth)
+    portion = max(64, BYTES_AT_ONCE // (1024 * max(1, shared.runs)))
+    right: list[npt.NDArray[np.float64]] = []
+    for start in range(0, rows, portion):
+        truth = held_out.truth[start : start + portion]
+        raw = {name: values[start : start + portion] for name, values in held_out.raw.items()}
+        counts = np.array([np.atleast_1d((each.argmax(-1) == truth).sum(-1)) for each in model.logits(raw, shared)])
+        right.append(counts)
+        progress(min(rows, start + portion), rows)
+    guess = np.full((1, right[0].shape[1]), chance(held_out, prior))
+    found: npt.NDArray[np.float64] = np.concatenate([guess, sum(right) / rows])[shared.sink]
+    return found
+
+
+def chance(held_out: HeldOut, prior: Sequence[float]) -> float:
+    """Return the expected accuracy of the random guess."""
+    return float(np.asarray(prior)[held_out.truth].mean())
 
 
 def labels(logits: Vectors, rows: int) -> Integers:

@@ -28,22 +28,28 @@ def sampled_masks(nodes: int, limit: int = 1024) -> list[str]:
     return list(dict.fromkeys([*likely, *("".join(map(str, row)) for row in drawn)]))[:limit]
 
 
-def alive_nodes(mask: str, order: Sequence[str]) -> frozenset[str]:
-    """Return the nodes that are alive under `mask`."""
-    return frozenset(node for node, bit in zip(order, mask, strict=True) if bit == "1")
+def combinations_of(nodes: int) -> npt.NDArray[np.bool_]:
+    """Return all 2^n combinations, (2^n, nodes) bool in the order of `masks`: all alive first."""
+    numbers = np.arange(1 << nodes)[::-1, None]
+    found: npt.NDArray[np.bool_] = (numbers >> np.arange(nodes)[::-1]) & 1 == 1
+    return found
 
 
-def probability(mask: str, reliability: Sequence[float]) -> float:
-    """Return p(B|R) = Π [b_i r_i + (1 - b_i)(1 - r_i)], Eq. (2)."""
-    product = 1.0
-    for bit, r in zip(mask, reliability, strict=True):
-        product *= r if bit == "1" else 1 - r
-    return product
+def combinations_of_masks(some: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return the combinations of masks, (masks, nodes) bool."""
+    return np.array([[bit == "1" for bit in mask] for mask in some], bool).reshape(len(some), -1)
 
 
-def average_accuracy(per_mask: Mapping[str, float], reliability: Sequence[float]) -> float:
-    """Return Σ_B p(B|R) · A(G∅B), Eq. (3); `per_mask` must hold all 2^n masks."""
-    return sum(probability(mask, reliability) * per_mask[mask] for mask in masks(len(reliability)))
+def mask_of(alive: Sequence[bool]) -> str:
+    """Return a combination as text."""
+    return "".join("1" if up else "0" for up in alive)
+
+
+def probabilities(alive: npt.NDArray[np.bool_], reliability: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return p(B|R) of Eq. (2) for each row of `alive`, (combinations, nodes)."""
+    r = np.asarray(reliability, float)
+    found: npt.NDArray[np.float64] = np.where(alive, r, 1 - r).prod(axis=1)
+    return found
 
 
 def accuracy(labels: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], prior: Sequence[float]) -> float:
@@ -56,3 +62,21 @@ def accuracy(labels: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], prior:
     """
     right = np.where(labels == GUESS, np.asarray(prior)[truth], labels == truth)
     return float(right.mean())
+
+
+def weighted_combinations(
+    order: Sequence[str], settings: Mapping[str, Mapping[str, float]], limit: int = 1024
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Return combinations and weights whose weighted sum of accuracies is Eq. (3), mean of the settings.
+
+    All where there are at most `limit`, else that many drawn from the settings; without settings all nodes are alive.
+    """
+    if not settings:
+        return np.ones((1, len(order)), bool), np.ones(1)
+    reliabilities = [[setting[node] for node in order] for setting in settings.values()]
+    if 1 << len(order) <= limit:
+        every = combinations_of(len(order))
+        weights: npt.NDArray[np.float64] = np.mean([probabilities(every, each) for each in reliabilities], axis=0)
+        return every, weights
+    drawn = np.random.default_rng(0).random((limit, len(order)))
+    return drawn < np.resize(np.array(reliabilities), drawn.shape), np.full(limit, 1 / limit)

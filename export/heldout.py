@@ -1,4 +1,4 @@
-"""The rows that a network is measured on: the test part of its data set."""
+"""The rows that a network is measured on: the test part of its data set, or while choosing the validation part."""
 
 from typing import Literal, NamedTuple
 
@@ -6,7 +6,9 @@ from edge_agent.bundle import Bundle
 from edge_agent.session import Floats
 from export.data import load_data
 from export.data.rows import DataError, Integers, Rows, split_rows
-from export.spec import DataSpec
+from export.spec import DataSpec, Split
+
+Part = Literal["test", "validation"]
 
 
 class HeldOut(NamedTuple):
@@ -16,15 +18,21 @@ class HeldOut(NamedTuple):
     truth: Integers
 
 
-def held_out_for_bundle(bundle: Bundle) -> HeldOut:
+def held_out_for_bundle(bundle: Bundle, part: Part = "test") -> HeldOut:
     """Return the rows of the bundle's predictions; raises DataError if its data set is missing or changed."""
     data = bundle.manifest.data
-    return _test_part(require_same(data.name, data.sha256, str(bundle.path)), data.split, data.split_seed)
+    return held_out(require_same(data.name, data.sha256, str(bundle.path)), data.split, data.split_seed, part)
 
 
-def held_out_for_run(data: DataSpec, sha256: str, name: str) -> HeldOut:
+def held_out_for_run(data: DataSpec, sha256: str, name: str, part: Part = "test") -> HeldOut:
     """Return the test rows of the run `name`; raises DataError if its data set is missing or changed."""
-    return _test_part(require_same(data.set, sha256, name), data.split, data.split_seed)
+    return held_out(require_same(data.set, sha256, name), data.split, data.split_seed, part)
+
+
+def held_out(rows: Rows, by: Split, seed: int, part: Part = "test") -> HeldOut:
+    """Return one part of a data set."""
+    numbers = getattr(split_rows(rows, by, seed), part)
+    return HeldOut({name: values[numbers] for name, values in rows.sensors.items()}, rows.labels[numbers])
 
 
 def require_same(name: str, sha256: str, of: str) -> Rows:
@@ -33,8 +41,3 @@ def require_same(name: str, sha256: str, of: str) -> Rows:
     if rows.sha256 != sha256:
         raise DataError(f"data set {name} on this machine is not the one of {of}: train and export again")
     return rows
-
-
-def _test_part(rows: Rows, by: Literal["row", "group"], seed: int) -> HeldOut:
-    numbers = split_rows(rows, by, seed).test
-    return HeldOut({name: values[numbers] for name, values in rows.sensors.items()}, rows.labels[numbers])

@@ -1,5 +1,6 @@
 """A run: the folder that training leaves, `run.json` and the weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -10,13 +11,13 @@ import torch
 
 from broker.errors import FogError
 from export.folder import written_folder
-from export.network import VARIANTS, Network, Sensor
+from export.network import Network, Sensor
 from export.spec import Spec, parse_spec
 from export.training import Trained
+from export.variants import Variant
 
 RUN: Final = "run.json"
 WEIGHTS: Final = "weights.safetensors"
-VariantName = Literal["vanilla", "deepfogguard", "failout"]
 
 
 class RunError(FogError):
@@ -24,14 +25,18 @@ class RunError(FogError):
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a network was trained."""
+    """How a network was trained; seeds, best epochs and validation accuracies stand in the same order.
 
-    schema_version: Literal[1] = 1
+    `name` is the variant's, with what was changed about it.
+    """
+
+    schema_version: Literal[2] = 2
     spec: str
-    variant: VariantName
-    seed: int
-    epoch: int
-    validation_accuracy: float
+    name: str
+    variant: Variant
+    seeds: tuple[int, ...]
+    epochs: tuple[int, ...]
+    validation_accuracy: tuple[float, ...]
     data_sha256: str
     labels: tuple[str, ...]
     prior: tuple[float, ...]
@@ -40,14 +45,21 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         """Return the specification that was trained."""
         return parse_spec(self.spec, f"{RUN}: spec")
 
+    @property
+    def best_seed(self) -> int:
+        """The seed that validates best."""
+        return self.seeds[max(range(len(self.seeds)), key=self.validation_accuracy.__getitem__)]
 
-def save_run(trained: Trained, variant: VariantName, seed: int, out: Path) -> Run:
+
+def save_run(trained: Trained, name: str, out: Path) -> Run:
     """Write the run into the folder `out`, whole or not at all; raises FolderError."""
+    network = trained.network
     run = Run(
-        spec=trained.network.spec.text,
-        variant=variant,
-        seed=seed,
-        epoch=trained.epoch,
+        spec=network.spec.text,
+        name=name,
+        variant=network.variant,
+        seeds=tuple(network.seeds or ()),
+        epochs=trained.epochs,
         validation_accuracy=trained.validation_accuracy,
         data_sha256=trained.rows.sha256,
         labels=trained.rows.class_names,
@@ -55,8 +67,16 @@ def save_run(trained: Trained, variant: VariantName, seed: int, out: Path) -> Ru
     )
     with written_folder(out, RUN) as folder:
         (folder / RUN).write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
-        safetensors.torch.save_file(trained.network.state_dict(), folder / WEIGHTS)
+        safetensors.torch.save_file(network.state_dict(), folder / WEIGHTS)
     return run
+
+
+def newest_run(folder: Path = Path("runs")) -> Path:
+    """Return the run in `folder` that was trained last; raises RunError."""
+    found = sorted(folder.glob(f"*/{RUN}"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise RunError(f"no run in {folder}/: name one, or make one with `fogguard train SPEC`")
+    return found[-1].parent
 
 
 def load_run(path: Path) -> Run:
@@ -71,10 +91,11 @@ def load_run(path: Path) -> Run:
         raise RunError(f"{path / RUN}: {error}: train again with this fogguard") from error
 
 
-def load_network(weights: Path, spec: Spec, variant: str, classes: int) -> Network:
-    """Return the network of a run or a bundle, ready to evaluate; raises RunError."""
-    sensors = {name: Sensor(torch.zeros(width), torch.ones(width)) for name, width in spec.sensors.items()}
-    network = Network(spec, classes, sensors, skips=VARIANTS[variant].skips)
+def load_network(
+    weights: Path, spec: Spec, variant: Variant, classes: int, seeds: Sequence[int] | None = None
+) -> Network:
+    """Return the network of a bundle, or of a run with its seeds, ready to evaluate; raises RunError."""
+    network = _empty(spec, variant, classes, seeds)
     try:
         network.load_state_dict(safetensors.torch.load_file(weights))
     except OSError as error:
@@ -82,3 +103,22 @@ def load_network(weights: Path, spec: Spec, variant: str, classes: int) -> Netwo
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise RunError(f"{weights}: not the weights of {spec.name} ({str(error).splitlines()[0]})") from error
     return network.eval()
+
+
+def _empty(spec: Spec, variant: Variant, classes: int, seeds: Sequence[int] | None) -> Network:
+    """Return a network whose weights and sensors are to be loaded."""
+    sensors = {name: Sensor(torch.zeros(width), torch.ones(width)) for name, width in spec.sensors.items()}
+    return Network(spec, classes, sensors, variant, seeds)
+
+
+def one_seed(network: Network, seed: int) -> Network:
+    """Return the network of one of the seeds that were trained together; raises RunError."""
+    if network.seeds is None or seed not in network.seeds:
+        raise RunError(f"seed {seed} is not in this run: it has {', '.join(map(str, network.seeds or ()))}")
+    alone = _empty(network.spec, network.variant, network.widths[network.spec.sink], None)
+    position = list(network.seeds).index(seed)
+    state = network.state_dict()
+    alone.load_state_dict(
+        {name: value if name.startswith("sensors.") else value[position].clone() for name, value in state.items()}
+    )
+    return alone.eval()

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import numpy as np
 import onnx
+import safetensors.torch
 import torch
 
 from broker.errors import FailureFound
@@ -23,17 +24,16 @@ from edge_agent.bundle import (
     encode_manifest,
     load,
 )
-from edge_agent.session import Floats, runtime_versions
+from edge_agent.session import PRESENT, runtime_versions
 from export.check import TOLERANCE, WHOLE, Comparison, compare, raw_file
 from export.data.rows import Rows, Split, split_rows
-from export.evaluation import Composed, labels
-from export.failures import accuracy, sampled_masks
+from export.evaluation import Composed, accuracies, chance
+from export.failures import combinations_of_masks, sampled_masks
 from export.folder import written_folder
 from export.graph import IR_VERSION, MINIMUM_ONNXRUNTIME, OPSET, to_onnx, whole_to_onnx
-from export.heldout import require_same
+from export.heldout import HeldOut, require_same
 from export.network import Network
-from export.runs import WEIGHTS, Run, load_network, load_run
-from export.spec import Spec
+from export.runs import WEIGHTS, Run, load_network, load_run, one_seed
 
 GOLDEN_ROWS: Final = 64
 Progress = Callable[[str], None]
@@ -50,22 +50,27 @@ class ParityError(FailureFound):
         )
 
 
-def export_bundle(run_path: Path, out: Path, progress: Progress = lambda _what: None) -> Bundle:
-    """Export the run in `run_path` as a bundle in the folder `out`, whole or not at all.
+def export_bundle(
+    run_path: Path, out: Path, progress: Progress = lambda _what: None, seed: int | None = None
+) -> Bundle:
+    """Export one seed of the run in `run_path`, the one that validates best if not told, as a bundle in `out`.
 
+    The folder appears whole or not at all.
     Raises RunError, DataError, FolderError, and ParityError if the graphs do not answer as torch does.
     """
     run = load_run(run_path)
     spec = run.parsed_spec()
-    network = load_network(run_path / WEIGHTS, spec, run.variant, len(run.labels))
+    seed = run.best_seed if seed is None else seed
+    seeds = load_network(run_path / WEIGHTS, spec, run.variant, len(run.labels), run.seeds)
+    network = one_seed(seeds, seed)
     rows = require_same(spec.data.set, run.data_sha256, str(run_path))
     split = split_rows(rows, spec.data.split, spec.data.split_seed)
     with written_folder(out, MANIFEST) as folder:
         _write_graphs(folder, network, progress)
-        (folder / WEIGHTS).write_bytes((run_path / WEIGHTS).read_bytes())
+        safetensors.torch.save_file(network.state_dict(), folder / WEIGHTS)
         progress("golden outputs")
         _write_golden(folder, network, rows, split)
-        manifest = _manifest(folder, run, spec, network, rows, split)
+        manifest = _manifest(folder, run, seed, network, rows, split)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         progress("every mask in torch, the whole graph and the parts")
         verified = _with_measurements(load(folder), network, rows, split)
@@ -82,6 +87,8 @@ def _write_graphs(folder: Path, network: Network, progress: Progress) -> None:
     for name, sources in network.inputs.items():
         progress(f"graph of {name}")
         widths = {source: network.widths[source] for source in sources}
+        if network.variant.told:
+            widths[PRESENT] = len(sources)
         graph = to_onnx(network.nodes[name], name, widths, {"spec": spec.name, "node": name})
         (folder / f"{name}.onnx").write_bytes(graph)
     progress("graph of the whole network")
@@ -99,7 +106,8 @@ def _write_golden(folder: Path, network: Network, rows: Rows, split: Split) -> N
         np.save(folder / raw_file(name), raw)
         values[name] = network.sensors[name](torch.from_numpy(raw))
     for name, sources in network.inputs.items():
-        values[name] = network.nodes[name](*(values[source] for source in sources))
+        told = [torch.ones(len(chosen), len(sources))] if network.variant.told else []
+        values[name] = network.nodes[name](*(values[source] for source in sources), *told)
     for name, value in values.items():
         np.save(folder / _golden_file(name), value.numpy())
 
@@ -113,15 +121,17 @@ def _entry(name: str, inputs: dict[str, int], width: int) -> GraphEntry:
     return GraphEntry(file=f"{name}.onnx", golden=_golden_file(name), inputs=shapes, shape=(width,))
 
 
-def _manifest(folder: Path, run: Run, spec: Spec, network: Network, rows: Rows, split: Split) -> Manifest:
+def _manifest(folder: Path, run: Run, seed: int, network: Network, rows: Rows, split: Split) -> Manifest:
     """Describe the files in `folder`; what must be measured on them is still empty."""
+    spec = network.spec
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     heard = {(source, target) for target, sources in network.inputs.items() for source in sources}
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=spec.name,
-        variant=run.variant,
-        seed=run.seed,
+        variant=run.name,
+        options=msgspec.to_builtins(run.variant),
+        seed=seed,
         spec=run.spec,
         sensors={name: _entry(name, {"raw": width}, width) for name, width in spec.sensors.items()},
         nodes={
@@ -154,17 +164,16 @@ def _manifest(folder: Path, run: Run, spec: Spec, network: Network, rows: Rows, 
 
 def _with_measurements(bundle: Bundle, network: Network, rows: Rows, split: Split) -> Manifest:
     """Return the manifest with parity and predicted accuracy on the whole test set; raises ParityError."""
-    raw: dict[str, Floats] = {name: rows.sensors[name][split.test] for name in bundle.manifest.sensors}
-    found = compare(bundle, network, raw)
+    held_out = HeldOut({name: rows.sensors[name][split.test] for name in network.spec.sensors}, rows.labels[split.test])
+    found = compare(bundle, network, held_out.raw)
     if not found.ok:
         raise ParityError(found)
-    truth, prior = rows.labels[split.test], bundle.manifest.prior
-    answers = Composed(bundle).logits(raw, sampled_masks(len(bundle.manifest.order)))
-    n = len(truth)
-    per_mask = {mask: accuracy(labels(logits, n), truth, prior) for mask, logits in answers.items()}
+    prior, some = bundle.manifest.prior, sampled_masks(len(bundle.manifest.order))
+    right = accuracies(Composed(bundle), held_out, prior, combinations_of_masks(some))
+    per_mask = {mask: float(each) for mask, each in zip(some, right[:, 0], strict=True)}
     return msgspec.structs.replace(
         bundle.manifest,
-        accuracy=AccuracyEntry(n=n, chance=accuracy(labels(None, n), truth, prior), per_mask=per_mask),
+        accuracy=AccuracyEntry(n=len(held_out.truth), chance=chance(held_out, prior), per_mask=per_mask),
         parity=ParityEntry(
             rows=found.rows,
             masks=found.masks,

@@ -60,9 +60,10 @@ def run_path(tmp_path_factory: pytest.TempPathFactory, quick_spec: Spec) -> Path
     from export.data import load_data
     from export.runs import save_run
     from export.training import train
+    from export.variants import VARIANTS
 
     path = tmp_path_factory.mktemp("trained") / "run"
-    save_run(train(quick_spec, load_data("watch"), "failout", seed=0), "failout", 0, path)
+    save_run(train(quick_spec, load_data("watch"), VARIANTS["failout"], [0]), "failout", path)
     return path
 
 

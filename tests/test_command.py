@@ -12,6 +12,7 @@ import pytest
 from support import command
 
 from export.check import WHOLE
+from export.spec import load_spec
 
 
 def processes_naming(text):
@@ -31,13 +32,25 @@ def processes_naming(text):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("train helth --out r", "helth: no such file, and no built-in specification: those are health, watch"),
+        ("train helth --out r", "helth: no such file, and no built-in specification: those are camera, health, watch"),
         ("train fog.toml --out r", "fog.toml: cannot be read (No such file or directory)"),
         ("train bad.toml --out r", "bad.toml: cycle: a → a"),
         ("train health --out r", "data set mhealth is not in"),
         ("train watch --out full", "full exists and holds no run.json"),
         ("train watch --out full/a.txt/r", "cannot be written"),
         ("train watch --out r --json nowhere/x.json", "--json nowhere/x.json: cannot be written there"),
+        ("train watch --skips f9>f1", "node f1: unknown source 'f9'"),
+        ("train watch --skips e1", "--skips 'e1': write SOURCE>NODE"),
+        ("train watch --failures 1.5", "failures 1.5: give a rate from 0 to below 1"),
+        ("train watch --failures stormy", "watch has the settings no_failure, normal, poor, hazardous"),
+        ("train watch --split given", "data set watch gives no split of its own"),
+        ("evaluate", "no run in runs/: name one, or make one"),
+        ("plan-skips watch --setting stormy", "setting 'stormy': watch has no_failure, normal"),
+        ("plan-skips watch --out full", "--out full: cannot be written there"),
+        ("reproduce nothing", "table 'nothing': there are health,"),
+        ("export full --out b --seed 3", "no run at full"),
+        ("data import own full --label c --sensor a=x", "full: holds no rows in CSV files"),
+        ("data import own full", "for CSV files of your own: `fogguard data import NAME FOLDER"),
         ("evaluate full", "full: neither a run (run.json) nor a bundle (manifest.json)"),
         ("export full --out b", "no run at full"),
         ("check full", "no bundle at full"),
@@ -49,7 +62,7 @@ def processes_naming(text):
         ("run BUNDLE --fleet a/b", "fleet 'a/b': use letters"),
         ("broker --port TAKEN", "another program has it; choose another with --port"),
         ("broker --render-mosquitto full/a.txt", "cannot be written"),
-        ("data import nothing x", "unknown data set 'nothing': there are watch, mhealth"),
+        ("data import nothing x", "unknown data set 'nothing': there are watch, mhealth, camera"),
         ("data import mhealth nowhere.zip", "nowhere.zip: no such file or folder; download"),
         ("data import watch full", "watch needs no import"),
         ("run", "Missing argument"),
@@ -84,10 +97,10 @@ def test_a_damaged_bundle_fails_the_check_with_exit_code_1(fogguard, bundle_copy
 
 def test_a_bundle_of_another_version_is_exit_code_2(fogguard, bundle_copy):
     manifest = bundle_copy / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    manifest.write_text(manifest.read_text().replace('"schema_version": 2', '"schema_version": 9'))
     for arguments in (["check", bundle_copy], ["run", bundle_copy, "--steps", 5], ["evaluate", bundle_copy]):
         done = fogguard(*arguments)
-        assert (done.returncode, "schema version 9, this fogguard reads 1" in done.stderr) == (2, True)
+        assert (done.returncode, "schema version 9, this fogguard reads 2" in done.stderr) == (2, True)
 
 
 def test_evaluate_writes_what_the_contract_says(fogguard, bundle, tmp_path):
@@ -96,8 +109,9 @@ def test_evaluate_writes_what_the_contract_says(fogguard, bundle, tmp_path):
     result = json.loads((tmp_path / "e.json").read_text())
     assert {"command", "version", "commit", "bundle", "started", "host", "versions", "emulated"} <= result.keys()
     assert result["order"] == ["f1", "f2", "e1"]
+    assert (result["part"], result["n"]) == ("test", 237)
     assert len(result["variants"]["failout"]["seeds"][0]["per_mask"]) == 8
-    assert set(result["variants"]["failout"]["average"]["poor"]) == {"mean", "std", "n"}
+    assert set(result["variants"]["failout"]["average"]["poor"]) == {"mean", "std", "n", "ci95"}
 
 
 def test_data_lists_every_set_and_says_where_it_comes_from(fogguard, tmp_path):
@@ -105,10 +119,78 @@ def test_data_lists_every_set_and_says_where_it_comes_from(fogguard, tmp_path):
     assert "watch      here" in listed
     assert "pip install 'fogguard[demo]'" in listed
     assert "mhealth    missing" in listed
+    assert "your own, from a folder of CSV files" in listed
+
+
+def test_several_seeds_are_trained_evaluated_and_one_of_them_exported(fogguard, tmp_path):
+    arguments = ["--variant", "mux", "--skips", "all", "--epochs", 2, "--seeds", 3, "--seed", 5, "--json", "t.json"]
+    done = fogguard("train", "watch", *arguments)
+    assert done.returncode == 0, done.stderr
+    trained = json.loads((tmp_path / "t.json").read_text())
+    name = "mux skips=all epochs=2"
+    assert (trained["part"], list(trained["variants"])) == ("validation", [name])
+    assert fogguard("evaluate", "--json", "e.json").returncode == 0  # the newest run
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert [seed["seed"] for seed in result["variants"][name]["seeds"]] == [5, 6, 7]
+    assert result["variants"][name]["average"]["poor"]["n"] == 3
+    run = tmp_path / "runs" / "watch-mux-skips-all-epochs-2"
+    exported = fogguard("export", run, "--out", "bundle", "--seed", 6)
+    assert exported.returncode == 0, exported.stderr
+    done = fogguard("evaluate", "bundle", "--json", "b.json")
+    assert done.returncode == 0, done.stderr
+    from_parts = json.loads((tmp_path / "b.json").read_text())["variants"][name]["seeds"]
+    from_torch = result["variants"][name]["seeds"][1]
+    assert from_parts[0]["seed"] == from_torch["seed"] == 6
+    assert from_parts[0]["per_mask"] == pytest.approx(from_torch["per_mask"], abs=1 / 236)
+    assert fogguard("check", "bundle").returncode == 0
+    missing = fogguard("export", run, "--out", "other", "--seed", 9)
+    assert (missing.returncode, "seed 9 is not in this run: it has 5, 6, 7" in missing.stderr) == (2, True)
+
+
+def test_skips_are_planned_trained_and_written(fogguard, tmp_path):
+    arguments = ["--skips", 1, "--top", 3, "--train", 2, "--seeds", 1, "--epochs", 1]
+    done = fogguard("plan-skips", "watch", *arguments, "--out", "better.toml", "--json", "p.json")
+    assert done.returncode == 0, done.stderr
+    plans = json.loads((tmp_path / "p.json").read_text())["plans"]
+    assert plans[0]["path_lives"] == pytest.approx(1)
+    assert [plan["accuracy"] is not None for plan in plans] == [True, True, False]
+    assert plans[0]["accuracy"] >= plans[1]["accuracy"]
+    (gain,) = json.loads((tmp_path / "p.json").read_text())["best"]
+    assert gain["bytes"] > 0
+    assert gain["accuracy_points"] is not None
+    assert load_spec(str(tmp_path / "better.toml")).name == "watch"
+    assert plans[0]["skips"][0] in done.stdout
+
+
+def test_a_folder_of_csv_files_is_imported_and_trained(fogguard, tmp_path):
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    lines = [f"{'high' if number % 2 else 'low'},{number % 2 + number / 1000},{number}" for number in range(200)]
+    (folder / "a.csv").write_text("\n".join(["level,x,y", *lines]))
+    home = {"FOGGUARD_DATA": str(tmp_path / "data")}
+    done = fogguard("data", "import", "mine", folder, "--label", "level", "--sensor", "iot=x,y", **home)
+    assert done.returncode == 0, done.stderr
+    assert "mine: 200 rows, 2 classes, sensors iot = 2" in done.stderr
+    text = load_spec("watch").text.replace('set = "watch"', 'set = "mine"').replace("iot = 36", "iot = 2")
+    (tmp_path / "fog.toml").write_text(text)
+    done = fogguard("train", "fog.toml", "--epochs", 3, **home)
+    assert done.returncode == 0, done.stderr
+    assert "mine" in fogguard("data", **home).stdout
 
 
 def test_every_command_has_help_with_an_example(fogguard):
-    commands = ["demo", "train", "evaluate", "export", "check", "broker", "run", "data import"]
+    commands = [
+        "demo",
+        "train",
+        "evaluate",
+        "export",
+        "check",
+        "broker",
+        "run",
+        "data import",
+        "plan-skips",
+        "reproduce",
+    ]
     for name in commands:
         shown = fogguard(*name.split(), "--help")
         assert shown.returncode == 0
@@ -124,7 +206,7 @@ def test_a_rendered_mosquitto_configuration_is_written(fogguard, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("arguments", ["broker --port 0", "run BUNDLE", "train watch --out run"])
+@pytest.mark.parametrize("arguments", ["broker --port 0", "run BUNDLE", "train watch --out run --epochs 900"])
 def test_being_interrupted_leaves_no_process_and_nothing_half_written(tmp_path, bundle, arguments, number):
     words = [str(bundle.path) if word == "BUNDLE" else word for word in arguments.split()]
     with (tmp_path / "log").open("w") as log:
@@ -144,5 +226,6 @@ def test_being_interrupted_leaves_no_process_and_nothing_half_written(tmp_path, 
     running.send_signal(number)
     assert running.wait(20) in ((0, 130) if number == signal.SIGINT else (143,)), (tmp_path / "log").read_text()
     assert processes_naming(str(tmp_path)) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    left = {path.name for path in tmp_path.iterdir()} - {"run.checkpoint"}  # to go on from
+    assert left == {"log"}
     assert "Traceback" not in (tmp_path / "log").read_text()

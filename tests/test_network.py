@@ -7,48 +7,24 @@ import torch
 from export.data import load_data
 from export.data.rows import DataError
 from export.failures import masks
-from export.network import Network, Node, Sensor
+from export.network import Network, Sensor, Source, build_units
+from export.network import Node as NetworkNode
+from export.runs import one_seed
 from export.spec import Dense, load_spec, parse_spec
 from export.training import train
+from export.variants import VARIANTS, Choice, Variant, VariantError
 
 SPEC = load_spec("watch")
+QUICK = parse_spec(SPEC.text.replace("epochs = 40", "epochs = 2"))
 
 
-def network(skips=True, seed=0):
-    torch.manual_seed(seed)
-    return Network(SPEC, 7, {"iot": Sensor(torch.full((36,), 0.5), torch.full((36,), 2.0))}, skips=skips).eval()
+def network(seeds=(0,)):
+    sensors = {"iot": Sensor(torch.full((36,), 0.5), torch.full((36,), 2.0))}
+    return Network(SPEC, 7, sensors, Variant(), seeds).eval()
 
 
 def alive(mask):
     return torch.tensor([[bit == "1" for bit in mask]])
-
-
-def by_hand(net, raw, mask):
-    """The network under a mask as the paper writes it: the Add sums what is there, and a dead node is not called."""
-    up = dict(zip(SPEC.order, mask, strict=True))
-    values = {"iot": (raw - 0.5) / 2.0}
-    for name, sources in net.inputs.items():
-        if up.get(name, "1") == "0":
-            continue
-        present = [values[source] for source in sources if source in values]
-        if present:
-            width = net.nodes[name].expanded
-            total = torch.zeros(len(raw), width)
-            for x in present:
-                total[:, : x.shape[1]] += x
-            values[name] = net.nodes[name].units(total)
-    return values.get("cloud")
-
-
-@pytest.mark.parametrize("mask", masks(3))
-@pytest.mark.parametrize("skips", [True, False])
-def test_a_dead_node_is_absent_from_the_add(mask, skips):
-    net, raw = network(skips), torch.randn(5, 36)
-    logits, informed = net({"iot": raw}, alive(mask))
-    expected = by_hand(net, raw, mask)
-    assert bool(informed) == (expected is not None)
-    if expected is not None:
-        torch.testing.assert_close(logits, expected)
 
 
 def test_each_row_may_have_its_own_failures():
@@ -58,7 +34,16 @@ def test_each_row_may_have_its_own_failures():
         alone, there = net({"iot": raw[row : row + 1]}, alive(mask))
         assert informed[row] == there[0]
         if there[0]:
-            torch.testing.assert_close(mixed[row : row + 1], alone)
+            torch.testing.assert_close(mixed[:, row : row + 1], alone)
+
+
+def test_several_draws_for_each_row_are_as_so_many_rows():
+    net, raw = network((0, 1)), torch.randn(3, 36)
+    combinations = torch.rand(2, 12, 3) < 0.6  # of two seeds, for four draws of three rows
+    drawn, informed = net({"iot": raw}, combinations, draws=4)
+    rows, there = net({"iot": raw.repeat(4, 1)}, combinations)
+    assert torch.equal(informed, there)
+    torch.testing.assert_close(drawn, rows)
 
 
 def test_what_a_dead_node_would_have_said_cannot_matter():
@@ -76,39 +61,91 @@ def test_a_dead_node_learns_nothing():
     logits, _ = net({"iot": torch.randn(4, 36)}, alive("011"))
     logits.sum().backward()
     assert all(weight.grad is None or not weight.grad.any() for weight in net.nodes["f1"].parameters())
-    assert all(weight.grad.any() for weight in net.nodes["f2"].parameters() if weight.ndim == 2)
+    assert all(weight.grad.any() for name, weight in net.nodes["f2"].named_parameters() if name.endswith("weight"))
 
 
 def test_shorter_vectors_are_padded_to_the_expansion_layer():
-    node = Node([3, 5], Dense(layers=(2,)))
+    node = NetworkNode([Source(3), Source(5)], Dense(layers=(2,)), Variant(), torch.randn)
     short, long = torch.randn(1, 3), torch.randn(1, 5)
     padded = torch.cat([short, torch.zeros(1, 2)], dim=1)
     torch.testing.assert_close(node(short, long), node.units(padded + long))
-    assert node.expanded == 5
+    assert node.join.width == 5
+
+
+def test_a_map_begins_as_the_zero_padding_that_it_stands_for():
+    sources = [Source(3), Source(5)]
+    plain = NetworkNode(sources, Dense(layers=(2,)), Variant(), torch.ones)
+    mapped = NetworkNode(sources, Dense(layers=(2,)), Variant(maps="all"), torch.ones)
+    xs = torch.randn(1, 3), torch.randn(1, 5)
+    torch.testing.assert_close(plain(*xs), mapped(*xs))
+    assert list(mapped.join.maps) == ["0", "1"]
+    assert list(NetworkNode(sources, Dense(layers=(2,)), Variant(maps="widths"), torch.ones).join.maps) == ["0"]
+    assert build_units(Dense(layers=(2, 3)), 5, torch.ones)(torch.ones(1, 5)).shape == (1, 3)
+
+
+def test_seeds_trained_together_are_those_trained_alone():
+    rows = load_data("watch")
+    together = train(QUICK, rows, VARIANTS["fogguard"], [3, 4])
+    alone = train(QUICK, rows, VARIANTS["fogguard"], [4])
+    one, other = one_seed(together.network, 4), one_seed(alone.network, 4)
+    raw = {"iot": torch.from_numpy(rows.sensors["iot"][:200])}
+    with torch.inference_mode():
+        a, b = one(raw, alive("101"))[0], other(raw, alive("101"))[0]
+    # rounding in another order is all that may differ
+    assert (a.argmax(-1) == b.argmax(-1)).float().mean() > 0.97
+    assert together.validation_accuracy[1] == pytest.approx(alone.validation_accuracy[0], abs=0.02)
 
 
 def test_training_learns_and_is_the_same_for_a_seed():
-    spec = parse_spec(SPEC.text.replace("epochs = 40", "epochs = 2"))
     rows = load_data("watch")
-    epochs = []
-    first = train(spec, rows, "failout", 3, lambda *told: epochs.append(told))
-    again = train(spec, rows, "failout", 3)
-    other = train(spec, rows, "failout", 4)
+    told = []
+    first = train(QUICK, rows, VARIANTS["failout"], [3], lambda *each: told.append(each))
+    again = train(QUICK, rows, VARIANTS["failout"], [3])
+    other = train(QUICK, rows, VARIANTS["failout"], [4])
     weights = first.network.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in again.network.state_dict().items())
     assert not torch.equal(weights["nodes.e1.units.0.weight"], other.network.state_dict()["nodes.e1.units.0.weight"])
-    assert [done for done, _, _ in epochs] == [1, 2]
-    assert first.validation_accuracy == max(found for _, _, found in epochs) > 0.4
+    assert [(done, total) for done, total, _ in told] == [(step, 60) for step in range(1, 61)]
+    assert first.validation_accuracy[0] > 0.4
+    assert first.epochs[0] in (1, 2)
     assert sum(first.prior) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mux": True},
+        {"weights": "reliability"},
+        {"weights": "normalised"},
+        {"weights": "learned"},
+        {"maps": "all"},
+        {"normalise": True},
+        {"failures": "hazardous"},
+        {"failures": "settings"},
+        {"failures": 0.3},
+    ],
+)
+def test_every_option_trains(changes):
+    choice = Choice.of("failout", changes)
+    trained = train(QUICK, load_data("watch"), choice.variant, [0, 1])
+    assert min(trained.validation_accuracy) > 0.3
+    assert choice.name == f"failout {next(iter(changes))}={next(iter(changes.values()))}"
+
+
+def test_failures_that_are_no_rate_and_no_setting_are_refused():
+    with pytest.raises(VariantError, match="give a rate from 0 to below 1"):
+        Choice.of("failout", {"failures": "1"})
+    with pytest.raises(VariantError, match="watch has the settings no_failure, normal, poor, hazardous"):
+        train(QUICK, load_data("watch"), Choice.of("failout", {"failures": "stormy"}).variant, [0])
 
 
 def test_rows_that_are_not_the_specification_s_are_refused():
     rows = load_data("watch")
     with pytest.raises(DataError, match="36 values per row in data set watch, the specification says 12"):
-        train(parse_spec(SPEC.text.replace("iot = 36", "iot = 12")), rows, "vanilla", 0)
+        train(parse_spec(SPEC.text.replace("iot = 36", "iot = 12")), rows, Variant(), [0])
     renamed = SPEC.text.replace('"iot"', '"wrist"').replace("iot = 36", "wrist = 36")
     with pytest.raises(DataError, match="sensor wrist: data set watch has iot"):
-        train(parse_spec(renamed), rows, "vanilla", 0)
+        train(parse_spec(renamed), rows, Variant(), [0])
 
 
 def test_sensors_standardise_with_the_training_rows_only(bundle, run_path):

@@ -14,8 +14,8 @@ from edge_agent.answer import Answer, guess
 from edge_agent.node import Node
 from export.data import load_data
 from export.data.rows import split_rows
-from export.evaluation import Composed, labels
-from export.failures import GUESS, alive_nodes, masks
+from export.evaluation import Composed, labels, logits_by_mask
+from export.failures import GUESS, masks
 
 TOPICS = Topics("test")
 
@@ -69,8 +69,8 @@ def rows(bundle):
 def test_under_every_mask_every_label_is_the_predicted_one(bundle, rows, mask):
     parts = Composed(bundle)
     sensed = parts.sensed(rows)["iot"]
-    predicted = labels(parts.logits(rows, [mask])[mask], len(sensed))
-    fog = Fog(bundle, alive_nodes(mask, bundle.manifest.order))
+    predicted = labels(logits_by_mask(parts, rows, [mask])[mask], len(sensed))
+    fog = Fog(bundle, {node for node, bit in zip(bundle.manifest.order, mask, strict=True) if bit == "1"})
     for step, vector in enumerate(sensed):
         fog.sense(step, {"iot": vector})
     fog.settle()

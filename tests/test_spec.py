@@ -118,7 +118,7 @@ def test_a_skip_that_skips_nothing_is_refused():
 def test_an_unreadable_file_and_an_unknown_name_are_one_sentence(tmp_path):
     with pytest.raises(FogError, match=r"no-such\.toml: cannot be read"):
         load_spec(str(tmp_path / "no-such.toml"))
-    with pytest.raises(FogError, match="no built-in specification: those are health, watch"):
+    with pytest.raises(FogError, match="no built-in specification: those are camera, health, watch"):
         load_spec("helth")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FogError, match="not a text file"):
