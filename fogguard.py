@@ -3,9 +3,10 @@
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from broker.errors import FailureFound, FogError
 
@@ -13,6 +14,12 @@ try:
     import typer
 except ImportError:
     sys.exit("fogguard: the workstation's commands are not installed here: pip install 'fogguard[all]'")
+
+if TYPE_CHECKING:
+    from export.variants import Choice
+
+# Threads that wait for work sleep: spinning, two trainings side by side would slow each other many times over.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 app = typer.Typer(
     name="fogguard",
@@ -30,7 +37,12 @@ BrokerChoice = Annotated[
     str | None,
     typer.Option("--broker", metavar="WHERE", help="mqtt://HOST:PORT, embedded or mosquitto [default: what is here]"),
 ]
-VariantName = Literal["vanilla", "deepfogguard", "failout"]
+SpecName = Annotated[str, typer.Argument(help="A fog.toml, or the name of a built-in specification.")]
+Seeds = Annotated[int, typer.Option(help="How many networks to train, from different first weights.", min=1)]
+VariantName = Literal["vanilla", "deepfogguard", "failout", "mux", "fogguard"]
+Weights = Literal["one", "reliability", "normalised", "learned"]
+Maps = Literal["none", "widths", "all"]
+Split = Literal["row", "group", "given"]
 Rate = Annotated[float, typer.Option(help="Steps a second.", min=0.1, max=100_000)]
 
 
@@ -47,10 +59,11 @@ def demo(
     from benchmarks.report import write_report
     from benchmarks.terminal import print_phases, say
     from benchmarks.timeline import timeline, topology
+    from export.variants import Choice
 
     _require_writable(json)
     start = head(emulated=acts.EMULATED)
-    _train("watch", out / "run", "failout", seed)
+    _train("watch", out / "run", Choice.of("failout"), [seed])
     _export(out / "run", out / "bundle")
     _check(out / "bundle")
     bundle, trial, reports = acts.perform(out / "bundle", broker, say)
@@ -67,41 +80,124 @@ def demo(
     acts.require_as_predicted(reports)
 
 
-@app.command(epilog="Example: fogguard train watch --out runs/watch --variant failout")
+@app.command(epilog="Example: fogguard train watch --variant failout --failures 0.2 --seeds 10")
 def train(
-    spec: Annotated[str, typer.Argument(help="A fog.toml, or the name of a built-in specification.")],
-    out: Annotated[Path, typer.Option(help="Folder for the run.")],
-    variant: Annotated[VariantName, typer.Option(help="How the network is joined and trained.")] = "failout",
-    seed: Annotated[int, typer.Option(help="Of weights, batches and simulated failures.")] = 0,
+    spec: SpecName,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run. [default: runs/SPEC-VARIANT]")] = None,
+    variant: Annotated[VariantName, typer.Option(help="How the network is joined and trained.")] = "fogguard",
+    seeds: Seeds = 1,
+    seed: Annotated[int, typer.Option(help="The first; of first weights and simulated failures.", min=0)] = 0,
+    skips: Annotated[
+        str | None, typer.Option(help="specified, none, one (past one node), all, or e1>f1,f2>cloud")
+    ] = None,
+    failures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE|SETTING", help="In training nodes fail at this rate, or as in a setting, or settings."
+        ),
+    ] = None,
+    mux: Annotated[
+        bool | None, typer.Option(help="A skip counts only if every simple input it passes is absent.")
+    ] = None,
+    weights: Annotated[Weights | None, typer.Option(help="Of the hyperconnections, w_ji of Eq. (1).")] = None,
+    maps: Annotated[
+        Maps | None, typer.Option(help="What passes through a trained map on arrival: none is padded.")
+    ] = None,
+    normalise: Annotated[bool | None, typer.Option(help="Divide the Add by the share of inputs present.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="[default: the specification's]", min=1)] = None,
+    split: Annotated[Split | None, typer.Option(help="Of the rows. [default: the specification's]")] = None,
     json: Json = None,
 ) -> None:
-    """Train a network centrally, with simulated node failures."""
+    """Train a network centrally, with simulated node failures; several seeds at once, resumable after Ctrl-C."""
+    from export.variants import Choice
+
     _require_writable(json)
-    _train(spec, out, variant, seed)
-    _evaluate(out, json)
+    changes = {"failures": failures, "mux": mux, "weights": weights, "maps": maps, "normalise": normalise}
+    choice = Choice.of(variant, changes, skips=skips, split=split, epochs=epochs)
+    _evaluate(_train(spec, out, choice, range(seed, seed + seeds)), "validation", json)
 
 
-@app.command(epilog="Example: fogguard evaluate runs/watch --json accuracy.json")
+@app.command(epilog="Example: fogguard evaluate runs/watch-fogguard --json accuracy.json")
 def evaluate(
-    path: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="A trained run, or an exported bundle.")],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[RUN|BUNDLE]", help="A run or a bundle. [default: the newest in runs/]")
+    ] = None,
+    rows: Annotated[Literal["test", "validation"], typer.Option(help="Choose by validation, report on test.")] = "test",
     json: Json = None,
 ) -> None:
     """Measure accuracy under every node failure combination, and its average under every reliability setting."""
+    from export.runs import newest_run
+
     _require_writable(json)
-    _evaluate(path, json)
+    _evaluate(path or newest_run(), rows, json)
+
+
+@app.command("plan-skips", epilog="Example: fogguard plan-skips health --setting hazardous --skips 3 --train 4")
+def plan_skips(
+    spec: SpecName,
+    setting: Annotated[str | None, typer.Option(help="A reliability setting. [default: the last one]")] = None,
+    skips: Annotated[int | None, typer.Option(help="How many skips at the most. [default: any number]", min=0)] = None,
+    max_bytes: Annotated[int | None, typer.Option("--bytes", help="How many bytes a step they may add.", min=0)] = None,
+    top: Annotated[int, typer.Option(help="How many sets to show.", min=1)] = 10,
+    train_best: Annotated[
+        int, typer.Option("--train", metavar="K", help="Train with the best K sets, and rank these by accuracy.", min=0)
+    ] = 0,
+    variant: Annotated[VariantName, typer.Option(help="What is trained.")] = "fogguard",
+    seeds: Seeds = 3,
+    epochs: Annotated[int | None, typer.Option(help="[default: the specification's]", min=1)] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the specification with the best set to this file.")] = None,
+    json: Json = None,
+) -> None:
+    """Rank sets of skip hyperconnections by the probability that information gets through, then by accuracy."""
+    from benchmarks import planning
+    from benchmarks.terminal import say
+    from export.variants import VARIANTS
+
+    _require_writable(json, out)
+    ranking = planning.plan(spec, setting, skips, max_bytes, top)
+    if train_best:
+        planning.train_best(ranking, train_best, VARIANTS[variant], range(seeds), epochs)
+    planning.print_ranking(ranking)
+    if out:
+        out.write_text(ranking.best_spec().text, encoding="utf-8")
+        say(f"wrote {out}: fogguard train {out}")
+    _write(json, ranking.as_result())
+
+
+@app.command(epilog="Example: fogguard reproduce camera")
+def reproduce(
+    table: Annotated[str, typer.Argument(help="One of the tables of docs/RESULTS.md, or all.")] = "all",
+    runs: Annotated[Path, typer.Option(help="Where the trained networks are kept: none is trained twice.")] = Path(
+        "runs"
+    ),
+    results: Annotated[Path, typer.Option(help="Where the results go.")] = Path("benchmarks/results"),
+    page: Annotated[Path | None, typer.Option(help="The page to make anew, with its figure.")] = None,
+) -> None:
+    """Make the result tables anew: hours of training, resumable at any time; run it again to go on."""
+    from benchmarks import tables
+    from benchmarks.results_page import write_page
+    from benchmarks.terminal import say
+
+    for each in tables.named(table):
+        file = tables.reproduce(each, runs, results)
+        say(f"{each.name}: {file}")
+    if page:
+        write_page(results, page)
+        say(f"page: {page}")
 
 
 @app.command(epilog="Example: fogguard export runs/watch --out bundle")
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `fogguard train`.")],
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
+    seed: Annotated[int | None, typer.Option(help="Which of the run's. [default: the one that validates best]")] = None,
     json: Json = None,
 ) -> None:
     """Cut a trained network into one ONNX graph per node, verified under every mask."""
     import msgspec
 
     _require_writable(json)
-    bundle = _export(run, out)
+    bundle = _export(run, out, seed)
     _write(json, {"bundle": bundle.id.hex(), "parity": msgspec.to_builtins(bundle.manifest.parity)})
 
 
@@ -191,67 +287,73 @@ def data(context: typer.Context) -> None:
     if context.invoked_subcommand:
         return
     from benchmarks.terminal import results
-    from export.data import KNOWN, is_here
+    from export.data import KNOWN, OWN, imported_sets, status
 
     for name, known in KNOWN.items():
-        results.print(f"{name:10} {'here   ' if is_here(name) else 'missing'}  {known.title}", soft_wrap=True)
-        results.print(f"{'':19} {known.origin}", soft_wrap=True)
+        results.print(f"{name:10} {status(name)}: {known.title}", soft_wrap=True)
+        results.print(f"{'':10} {known.origin}", soft_wrap=True)
+    for name in imported_sets():
+        results.print(f"{name:10} {status(name)}: imported from CSV files", soft_wrap=True)
+    results.print(f"\nyour own, from a folder of CSV files: {OWN}", soft_wrap=True)
 
 
 @data_app.command("import", epilog="Example: fogguard data import mhealth MHEALTHDATASET.zip")
 def data_import(
-    name: Annotated[str, typer.Argument(help="As `fogguard data` lists it.")],
-    source: Annotated[Path, typer.Argument(help="The file or folder that you downloaded.")],
+    name: Annotated[str, typer.Argument(help="As `fogguard data` lists it, or a new one for CSV files of your own.")],
+    source: Annotated[Path, typer.Argument(help="The file or folder that you downloaded or made.")],
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="CSV: the column with the class.")] = None,
+    sensor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COLUMN,…", help="CSV: the columns that a sensor reads; once for each sensor."),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="CSV: what a split by group keeps together, such as a person.")
+    ] = None,
 ) -> None:
-    """Check a downloaded data set and keep its rows for training."""
+    """Check a downloaded data set, or read a folder of CSV files, and keep the rows for training."""
     from benchmarks.terminal import say
-    from export.data import import_data, load_data
+    from export.data import data_folder, import_data, status
 
-    folder = import_data(name, source)
-    say(f"{name}: {len(load_data(name).labels)} rows in {folder}")
+    rows = import_data(name, source, label, sensor or [], group)
+    widths = ", ".join(f"{each} = {values.shape[1]}" for each, values in rows.sensors.items())
+    say(f"{name}: {len(rows.labels)} rows, {len(rows.class_names)} classes, sensors {widths}; {data_folder(name)}")
+    say(f"{name}: {status(name)}")
 
 
-def _train(spec_name: str, out: Path, variant: VariantName, seed: int) -> None:
-    from benchmarks.terminal import progress_bar, say
+def _train(spec_name: str, out: Path | None, choice: "Choice", seeds: Sequence[int]) -> Path:
+    """Train, and return the run."""
     from export.data import load_data
     from export.folder import require_replaceable
+    from export.skips import chosen_spec
     from export.spec import load_spec
 
-    spec = load_spec(spec_name)
+    spec = chosen_spec(load_spec(spec_name), choice)
+    out = out or Path("runs") / f"{spec.name}-{choice.slug}"
     rows = load_data(spec.data.set)
     # torch takes seconds to import: what the user got wrong is said first
-    from export.runs import RUN, save_run
-    from export.training import train as train_network
+    from benchmarks.training import train_run
+    from export.runs import RUN
 
     require_replaceable(out, RUN)
-    with progress_bar(f"training {spec.name}") as update:
-        trained = train_network(
-            spec, rows, variant, seed, lambda done, total, found: update(done, total, f"{100 * found:.1f} % validation")
-        )
-    save_run(trained, variant, seed, out)
-    say(f"trained {spec.name} ({variant}, seed {seed}), epoch {trained.epoch}: {out}")
+    train_run(spec, rows, choice, seeds, out)
+    return out
 
 
-def _evaluate(path: Path, json: Path | None) -> None:
-    from benchmarks.terminal import print_table
+def _evaluate(path: Path, part: Literal["test", "validation"], json: Path | None) -> None:
+    from benchmarks.terminal import print_evaluation, progress_bar
     from export.average import evaluate as evaluate_path
 
-    found = evaluate_path(path)
-    for name, variant in found.variants.items():
-        rows = [(setting, f"{100 * average.mean:.2f}") for setting, average in variant.average.items()]
-        print_table(f"{name}: average accuracy, Eq. (3)", ("setting", "%"), rows)
-        masks = [(mask, f"{100 * value:.2f}") for mask, value in variant.seeds[0].per_mask.items()]
-        shown = masks[:16]
-        more = f", first {len(shown)} of {len(masks)}" if len(masks) > len(shown) else ""
-        print_table(f"{name}: by mask of {', '.join(found.order)}{more}", ("mask", "%"), shown)
+    with progress_bar("evaluating") as update:
+        found = evaluate_path(path, part, lambda done, rows: update(done, rows, "rows"))
+    print_evaluation(found)
     _write(json, found)
 
 
-def _export(run: Path, out: Path) -> Any:
+def _export(run: Path, out: Path, seed: int | None = None) -> Any:
     from benchmarks.terminal import say
     from export.writer import export_bundle
 
-    bundle = export_bundle(run, out, lambda what: say(f"exporting: {what}"))
+    bundle = export_bundle(run, out, lambda what: say(f"exporting: {what}"), seed)
     parity = bundle.manifest.parity
     say(
         f"exported {out}, bundle {bundle.id.hex()}: {parity.labels_equal} of {parity.labels_compared} labels equal "
@@ -281,10 +383,11 @@ def _write(json: Path | None, body: Any, start: Any = None) -> None:
         write_json(json, with_head(start or head(), msgspec.to_builtins(body)))
 
 
-def _require_writable(json: Path | None) -> None:
+def _require_writable(json: Path | None, out: Path | None = None) -> None:
     """Fail before the work, not after it."""
-    if json and not (json.parent.is_dir() and os.access(json.parent, os.W_OK) and not json.is_dir()):
-        raise FogError(f"--json {json}: cannot be written there")
+    for option, file in (("--json", json), ("--out", out)):
+        if file and not (file.parent.is_dir() and os.access(file.parent, os.W_OK) and not file.is_dir()):
+            raise FogError(f"{option} {file}: cannot be written there")
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

@@ -14,7 +14,7 @@ from broker.link import BrokerUrl, parse_url
 from broker.topics import require_name
 from edge_agent.bundle import Bundle, load
 from export.data.rows import Integers
-from export.evaluation import Composed, labels
+from export.evaluation import Composed, labels, logits_by_mask
 from export.failures import masks
 from export.heldout import HeldOut, held_out_for_bundle
 from provisioning.local import LocalFleet
@@ -83,7 +83,7 @@ def running_trial(
         raise FogError(f"{unknown[0]} is no node that can fail: those are {', '.join(bundle.manifest.order)}")
     progress("predicting every mask")
     held_out = held_out_for_bundle(bundle)
-    answers = Composed(bundle).logits(held_out.raw, masks(len(bundle.manifest.order)))
+    answers = logits_by_mask(Composed(bundle), held_out.raw, masks(len(bundle.manifest.order)))
     predicted = {mask: labels(logits, len(held_out.truth)) for mask, logits in answers.items()}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogguard-fleet-")))

@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmarks.phases import PhaseReport
 
 if TYPE_CHECKING:
+    from export.average import Average, Evaluation
     from export.check import Finding  # brings torch, which most commands do not need
 
 notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -56,6 +57,28 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*row)
     results.print(table)
+
+
+def print_evaluation(found: "Evaluation", masks: int = 16) -> None:
+    """Print Eq. (3) for each setting, and the first masks."""
+    for name, variant in found.variants.items():
+        rows = [(setting, _over_seeds(average)) for setting, average in variant.average.items()]
+        seeds = f"{len(variant.seeds)} seeds" if len(variant.seeds) > 1 else f"seed {variant.seeds[0].seed}"
+        title = f"{name}, {seeds}, {found.n} {found.part} rows: average accuracy, Eq. (3)"
+        print_table(title, ("setting", "%"), rows)
+        listed = list(variant.seeds[0].per_mask)
+        means = {
+            mask: sum(seed.per_mask[mask] for seed in variant.seeds) / len(variant.seeds) for mask in listed[:masks]
+        }
+        more = f", first {masks} of {1 << len(found.order)}" if len(listed) > masks else ""
+        rows = [(mask, f"{100 * mean:.2f}") for mask, mean in means.items()]
+        print_table(f"{name}: by mask of {', '.join(found.order)}{more}", ("mask", "%"), rows)
+
+
+def _over_seeds(average: "Average") -> str:
+    spread = f" ± {100 * average.std:.2f}" if average.n > 1 else ""
+    sampled = f" (sampled, ± {100 * average.ci95:.2f})" if average.ci95 else ""
+    return f"{100 * average.mean:.2f}{spread}{sampled}"
 
 
 def print_phases(title: str, phases: Iterable[PhaseReport]) -> None:
