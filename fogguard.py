@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
 app.add_typer(data_app, name="data")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, as ratios of things timed in the same run.")
+app.add_typer(bench_app, name="bench")
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write the machine-readable result to this file.")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `fogguard export`.")]
@@ -318,6 +320,52 @@ def data_import(
     widths = ", ".join(f"{each} = {values.shape[1]}" for each, values in rows.sensors.items())
     say(f"{name}: {len(rows.labels)} rows, {len(rows.class_names)} classes, sensors {widths}; {data_folder(name)}")
     say(f"{name}: {status(name)}")
+
+
+@bench_app.command("evaluation", epilog="Example: fogguard bench evaluation camera-bundle --json evaluation.json")
+def bench_evaluation(
+    bundle: BundlePath,
+    rounds: Annotated[int, typer.Option(help="How often each is timed.", min=1)] = 5,
+    json: Json = None,
+) -> None:
+    """Time every mask of a bundle: each node once in each of its states, against mask after mask."""
+    from benchmarks import speed
+    from benchmarks.terminal import print_table, say
+
+    _require_writable(json)
+    found = speed.evaluation(bundle, rounds, say)
+    columns = ("fog", "masks", "shared s", "plain s", "ratio")
+    rows = [(found["fog"], found), *((f"chain of {each['nodes']}", each) for each in found["growth"])]
+    print_table(
+        f"all masks of {found['rows']} rows",
+        columns,
+        [
+            (name, str(each["masks"]), f"{each['shared_s']:.3f}", f"{each['plain_s']:.3f}", f"{each['ratio']:.1f}")
+            for name, each in rows
+        ],
+    )
+    _write(json, found)
+
+
+@bench_app.command("training", epilog="Example: fogguard bench training --json training.json")
+def bench_training(
+    rounds: Annotated[int, typer.Option(help="How often each is timed.", min=1)] = 5,
+    batches: Annotated[int, typer.Option(help="Of Health, in each round.", min=1)] = 20,
+    json: Json = None,
+) -> None:
+    """Time ten seeds against one (Camera), and training against the float32 matrix rate (Health)."""
+    from benchmarks import speed
+    from benchmarks.terminal import results, say
+
+    _require_writable(json)
+    found = speed.training(rounds, batches, say)
+    results.print(f"camera: ten seeds take {found['camera']['ratio']:.2f} times the time of one")
+    for name in ("failout", "fogguard"):
+        share = found["health"][name]
+        results.print(
+            f"health, {name}: {share['gflops']:.0f} GFLOP/s, {100 * share['share']:.0f} % of the float32 matrix rate"
+        )
+    _write(json, found)
 
 
 def _train(spec_name: str, out: Path | None, choice: "Choice", seeds: Sequence[int]) -> Path:

@@ -110,7 +110,7 @@ def _is_done(path: Path, spec: Spec, choice: Choice, data_sha256: str) -> bool:
     if not (path / RUN).exists():
         return False
     run: Run = load_run(path)
-    return (run.spec, run.variant, run.data_sha256) == (spec.text, choice.variant, data_sha256)
+    return (run.spec, run.name, run.variant, run.data_sha256) == (spec.text, choice.name, choice.variant, data_sha256)
 
 
 def _shortened(found: Evaluation) -> Evaluation:

@@ -52,13 +52,11 @@ class Composed:
 
     def logits(self, raw: Mapping[str, Floats], shared: Shared) -> list[Floats]:
         """Return the sink's (rows, classes) logits in each of its states but Φ."""
-        return compute(
-            shared,
-            self.manifest.inputs,
-            self.sensed(raw),
-            lambda name, xs: self._sessions[name].run(xs),
-            self.manifest.sink,
-        )
+        return compute(shared, self.manifest.inputs, self.sensed(raw), self.run_node, self.manifest.sink)
+
+    def run_node(self, name: str, xs: list[Vectors]) -> Floats:
+        """Return what a node puts out for one (rows, width) array or None (absent) per source."""
+        return self._sessions[name].run(xs)
 
 
 def logits_by_mask(model: Model, raw: Mapping[str, Floats], masks: Sequence[str]) -> dict[str, Vectors]:

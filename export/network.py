@@ -287,9 +287,10 @@ class Network(nn.Module):
     def answers(self, raw: Mapping[str, Tensor], shared: Shared) -> list[Tensor]:
         """Return the sink's logits in each of its states, every node run once in each of its own."""
         sensed = {name: self.sensors[name](x) for name, x in raw.items()}
-        return compute(shared, self.inputs, sensed, self._run, self.spec.sink)
+        return compute(shared, self.inputs, sensed, self.run_node, self.spec.sink)
 
-    def _run(self, name: str, xs: list[Tensor | None]) -> Tensor:
+    def run_node(self, name: str, xs: list[Tensor | None]) -> Tensor:
+        """Return what a node puts out for one (batch, width_i) tensor or None (absent) per source."""
         here = next(x for x in xs if x is not None)
         rows, seeds = here.shape[-2], () if self.seeds is None else (len(self.seeds),)
         widths = [self.widths[source] for source in self.inputs[name]]

@@ -62,7 +62,7 @@ def train(
         CheckpointError: `checkpoint` holds another training.
     """
     network, split = build(spec, rows, variant, seeds)
-    learner = _Learner(network, rows, split)
+    learner = Learner(network, split, rows)
     kept = Checkpoint(checkpoint, learner.state, learner.describe(rows)) if checkpoint else None
     first = kept.load() + 1 if kept else 1
     batches = -(-len(split.train) // spec.training.batch)
@@ -79,10 +79,16 @@ def train(
     return Trained(network, rows, split, class_prior(rows, split), epochs, tuple(learner.best_accuracy.tolist()))
 
 
-class _Learner:
-    """What changes from epoch to epoch."""
+class Learner:
+    """What changes from epoch to epoch: weights, Adam's moments, and the best weights so far.
 
-    def __init__(self, network: Network, rows: Rows, split: Split) -> None:
+    Args:
+        network: Of several seeds.
+        split: Which rows train and validate.
+        rows: The data set.
+    """
+
+    def __init__(self, network: Network, split: Split, rows: Rows) -> None:
         spec, variant = network.spec, network.variant
         self.network = network
         self.raw, self.labels = tensors(rows)

@@ -50,7 +50,6 @@ def by_hand(network, raw, mask, seed=0):
     spec, variant = network.spec, network.variant
     up = {**dict(zip(spec.order, mask, strict=True)), spec.sink: "1"}
     values = {name: (x - network.sensors[name].mean) / network.sensors[name].scale for name, x in raw.items()}
-    reliability = spec.settings["hazardous"]
     for name, sources in network.inputs.items():
         there = [source for source in sources if source in values]
         if up[name] == "0" or not there:
@@ -62,18 +61,7 @@ def by_hand(network, raw, mask, seed=0):
             position = sources.index(source)
             if variant.mux and source in (skips := spec.skips_past(name)) and set(skips[source]) & set(there):
                 continue
-            x = values[source]
-            if str(position) in node.join.maps:
-                x = x @ node.join.maps[str(position)].weight[seed]
-            x = torch.cat([x, torch.zeros(len(x), width - x.shape[1])], dim=1)
-            r = [reliability.get(each, 1.0) for each in sources]
-            match variant.weights:
-                case "reliability":
-                    x = x * r[position]
-                case "normalised":
-                    x = x * r[position] / sum(r)
-                case "learned":
-                    x = x * node.join.weights[position][seed]
+            x = arrived(network, name, position, values[source], width, seed)
             total = total + x
         if variant.normalise:
             total = total * len(sources) / len(there)
@@ -81,3 +69,20 @@ def by_hand(network, raw, mask, seed=0):
             total = total @ layer.weight[seed] + layer.bias[seed] if hasattr(layer, "weight") else total.clamp(min=0)
         values[name] = total
     return values.get(spec.sink)
+
+
+def arrived(network, name, position, x, width, seed):
+    """What the Add takes from one source: mapped or padded, and weighted."""
+    join, sources = network.nodes[name].join, network.inputs[name]
+    if str(position) in join.maps:
+        x = x @ join.maps[str(position)].weight[seed]
+    x = torch.cat([x, torch.zeros(len(x), width - x.shape[1])], dim=1)
+    r = [network.spec.settings["hazardous"].get(each, 1.0) for each in sources]
+    match network.variant.weights:
+        case "reliability":
+            return x * r[position]
+        case "normalised":
+            return x * r[position] / sum(r)
+        case "learned":
+            return x * join.weights[position][seed]
+    return x

@@ -1,6 +1,5 @@
 """An interrupted training goes on where it was, and comes out the same."""
 
-import os
 import signal
 import subprocess
 import time
@@ -82,7 +81,7 @@ def test_ctrl_c_keeps_what_was_learnt_and_the_same_command_goes_on(tmp_path):
     _, told = running.communicate(timeout=30)
     assert running.returncode == 130, told
     assert "kept in run.checkpoint: the same command goes on from there" in told
-    assert sorted(os.listdir(tmp_path)) == ["fog.toml", "run.checkpoint"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fog.toml", "run.checkpoint"]
     with subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as again:
         assert "going on from run.checkpoint" in again.stderr.readline()
         again.kill()

@@ -63,7 +63,8 @@ def test_the_average_accuracy_is_eq_3_by_hand(spec, seed):
     expected = 0.0
     for mask in masks(len(spec.order)):
         reliability = spec.settings["hazardous"]
-        p = np.prod([reliability[node] if bit == "1" else 1 - reliability[node] for node, bit in zip(spec.order, mask)])
+        r = [reliability[node] for node in spec.order]
+        p = np.prod([each if bit == "1" else 1 - each for each, bit in zip(r, mask, strict=True)])
         with torch.inference_mode():
             logits = by_hand(network, raw, mask)
         right = [prior[each] for each in truth] if logits is None else logits.argmax(-1).numpy() == truth

@@ -48,7 +48,7 @@ def test_skips_can_be_named_and_replace_those_of_the_specification():
     }  # fmt: skip
     assert changed.settings == HEALTH.settings
     assert parse_spec(changed.text).nodes == changed.nodes
-    with pytest.raises(SpecError, match="cycle|skips nothing"):
+    with pytest.raises(SpecError, match=r"cycle|skips nothing"):
         with_skips(HEALTH, choose_skips(HEALTH, "f1>f2"))
     with pytest.raises(SpecError, match="write SOURCE>NODE"):
         choose_skips(HEALTH, "iot-cloud")
