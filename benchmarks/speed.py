@@ -17,7 +17,8 @@ from export.data import load_data
 from export.evaluation import Composed, accuracies
 from export.failures import combinations_of
 from export.heldout import HeldOut, held_out_for_bundle
-from export.network import Network, Sensor
+from export.network import Network
+from export.node import Sensor
 from export.sharing import share
 from export.spec import Spec, load_spec, parse_spec
 from export.training import Learner, build, has_bfloat16

@@ -11,7 +11,8 @@ import torch
 
 from broker.errors import FogError
 from export.folder import written_folder
-from export.network import Network, Sensor
+from export.network import Network
+from export.node import Sensor
 from export.spec import Spec, parse_spec
 from export.training import Trained
 from export.variants import Variant

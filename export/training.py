@@ -18,7 +18,8 @@ from torch.nn import functional
 from export.checkpoint import Checkpoint
 from export.data.rows import DataError, Rows, Split, split_rows
 from export.failures import weighted_combinations
-from export.network import Network, Sensor
+from export.network import Network
+from export.node import Sensor
 from export.spec import Spec
 from export.variants import Variant, VariantError
 

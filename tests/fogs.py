@@ -3,7 +3,8 @@
 import torch
 from hypothesis import strategies as st
 
-from export.network import Network, Sensor
+from export.network import Network
+from export.node import Sensor
 from export.skips import legal_skips, with_skips
 from export.spec import parse_spec
 

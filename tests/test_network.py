@@ -7,8 +7,8 @@ import torch
 from export.data import load_data
 from export.data.rows import DataError
 from export.failures import masks
-from export.network import Network, Sensor, Source, build_units
-from export.network import Node as NetworkNode
+from export.network import Network
+from export.node import Node, Sensor, Source, build_units
 from export.runs import one_seed
 from export.spec import Dense, load_spec, parse_spec
 from export.training import train
@@ -65,7 +65,7 @@ def test_a_dead_node_learns_nothing():
 
 
 def test_shorter_vectors_are_padded_to_the_expansion_layer():
-    node = NetworkNode([Source(3), Source(5)], Dense(layers=(2,)), Variant(), torch.randn)
+    node = Node([Source(3), Source(5)], Dense(layers=(2,)), Variant(), torch.randn)
     short, long = torch.randn(1, 3), torch.randn(1, 5)
     padded = torch.cat([short, torch.zeros(1, 2)], dim=1)
     torch.testing.assert_close(node(short, long), node.units(padded + long))
@@ -74,12 +74,12 @@ def test_shorter_vectors_are_padded_to_the_expansion_layer():
 
 def test_a_map_begins_as_the_zero_padding_that_it_stands_for():
     sources = [Source(3), Source(5)]
-    plain = NetworkNode(sources, Dense(layers=(2,)), Variant(), torch.ones)
-    mapped = NetworkNode(sources, Dense(layers=(2,)), Variant(maps="all"), torch.ones)
+    plain = Node(sources, Dense(layers=(2,)), Variant(), torch.ones)
+    mapped = Node(sources, Dense(layers=(2,)), Variant(maps="all"), torch.ones)
     xs = torch.randn(1, 3), torch.randn(1, 5)
     torch.testing.assert_close(plain(*xs), mapped(*xs))
     assert list(mapped.join.maps) == ["0", "1"]
-    assert list(NetworkNode(sources, Dense(layers=(2,)), Variant(maps="widths"), torch.ones).join.maps) == ["0"]
+    assert list(Node(sources, Dense(layers=(2,)), Variant(maps="widths"), torch.ones).join.maps) == ["0"]
     assert build_units(Dense(layers=(2, 3)), 5, torch.ones)(torch.ones(1, 5)).shape == (1, 3)
 
 

@@ -7,7 +7,8 @@ from benchmarks import speed
 from benchmarks.speed import chain, evaluation, matrix_rate, plain_loop
 from export.evaluation import Composed
 from export.failures import combinations_of
-from export.network import Network, Sensor
+from export.network import Network
+from export.node import Sensor
 from export.variants import Variant
 
 
