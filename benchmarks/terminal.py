@@ -51,7 +51,8 @@ def _plain_lines(label: str) -> Callable[[int, int, str], None]:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table to standard output, the first column to the left."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    results.print(title, style="bold", soft_wrap=True)
+    table = Table()
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position else "left", no_wrap=True)
     for row in rows:
