@@ -82,7 +82,7 @@ def reproduce(table: Table, runs: Path, results: Path) -> Path:
     for choice in table.choices:
         spec = chosen_spec(base, choice)
         path = runs / f"{spec.name}-{choice.slug}-{table.seeds}"
-        if _is_done(path, spec, choice, rows.sha256):
+        if _is_done(path, spec, choice, seeds, rows.sha256):
             say(f"{path}: trained before")
         else:
             train_run(spec, rows, choice, seeds, path)
@@ -105,12 +105,13 @@ def ceiling(spec: Spec, chance: float) -> dict[str, float]:
     return found
 
 
-def _is_done(path: Path, spec: Spec, choice: Choice, data_sha256: str) -> bool:
+def _is_done(path: Path, spec: Spec, choice: Choice, seeds: Sequence[int], data_sha256: str) -> bool:
     """Return whether `path` holds this very training; another one in its place is replaced."""
     if not (path / RUN).exists():
         return False
     run: Run = load_run(path)
-    return (run.spec, run.name, run.variant, run.data_sha256) == (spec.text, choice.name, choice.variant, data_sha256)
+    found = (run.spec, run.name, run.variant, run.seeds, run.data_sha256)
+    return found == (spec.text, choice.name, choice.variant, tuple(seeds), data_sha256)
 
 
 def _shortened(found: Evaluation) -> Evaluation:

@@ -113,14 +113,14 @@ def measure(
     averages: dict[str, npt.NDArray[np.float64]] = {}
     if len(order) <= EXACT_NODES:
         alive = combinations_of(len(order))
-        found = accuracies(model, held_out, prior, alive, progress)
+        found = accuracies(model, held_out, prior, alive, len(seeds), progress)
         for name, reliability in reliabilities.items():
             averages[name] = probabilities(alive, reliability) @ found
     else:
         samples = {name: stratified(reliability, SAMPLED) for name, reliability in reliabilities.items()}
         listed = combinations_of_masks(sampled_masks(len(order), LISTED))
         alive = np.concatenate([listed, *(sample.alive for sample in samples.values())])
-        found = accuracies(model, held_out, prior, alive, progress)
+        found = accuracies(model, held_out, prior, alive, len(seeds), progress)
         start = len(listed)
         for name, sample in samples.items():
             averages[name], ci95[name] = sample.estimate(found[start : start + len(sample.alive)])

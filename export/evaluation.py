@@ -19,8 +19,9 @@ from export.sharing import Shared, compute, share
 
 Vectors = Floats | None
 """(rows, width) values, or None for the null vector."""
-BYTES_AT_ONCE = 64 << 20
-"""About how many bytes of vectors are kept at once."""
+BYTES_AT_ONCE = 256 << 20
+"""About how many bytes of vectors are kept at once, if a vector has 1024."""
+BYTES_PER_VECTOR = 1024
 Progress = Callable[[int, int], None]
 """Told how many rows are done, and of how many."""
 
@@ -71,6 +72,7 @@ def accuracies(
     held_out: HeldOut,
     prior: Sequence[float],
     alive: npt.NDArray[np.bool_],
+    seeds: int = 1,
     progress: Progress = lambda _done, _rows: None,
 ) -> npt.NDArray[np.float64]:
     """Return A(G∅B), (combinations, seeds): the accuracy under each combination, a guess counting as its expectation.
@@ -80,11 +82,12 @@ def accuracies(
         held_out: The rows.
         prior: The class frequencies in training, which guesses are drawn from.
         alive: (combinations, nodes that can fail).
+        seeds: How many the model has.
         progress: Told about each portion of rows.
     """
     shared = model.shared(alive)
     rows = len(held_out.truth)
-    portion = max(64, BYTES_AT_ONCE // (1024 * max(1, shared.runs)))
+    portion = max(64, BYTES_AT_ONCE // (BYTES_PER_VECTOR * seeds * max(1, shared.runs)))
     right: list[npt.NDArray[np.float64]] = []
     for start in range(0, rows, portion):
         truth = held_out.truth[start : start + portion]

@@ -87,6 +87,7 @@ def compute(
         sink: The node that answers.
     """
     values: dict[str, list[Value]] = {sensor: [value] for sensor, value in sensed.items()}
+    last_heard_by = {source: node for node, sources in inputs.items() for source in sources}
     for node, states in shared.states.items():
         values[node] = [
             run(
@@ -98,4 +99,7 @@ def compute(
             )
             for combination in states
         ]
+        for source in inputs[node]:
+            if last_heard_by[source] == node:
+                del values[source]  # with many nodes there are many states
     return values[sink]

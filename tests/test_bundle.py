@@ -20,9 +20,11 @@ from export.data import load_data
 from export.data.rows import split_rows
 from export.evaluation import Composed, labels, logits_by_mask
 from export.failures import masks
-from export.runs import WEIGHTS, load_network, one_seed
+from export.runs import WEIGHTS, load_network, one_seed, save_run
+from export.skips import chosen_spec
 from export.spec import parse_spec
-from export.variants import VARIANTS
+from export.training import train
+from export.variants import VARIANTS, Choice
 from export.writer import export_bundle
 
 
@@ -109,6 +111,19 @@ def test_the_manifest_predicts_what_evaluate_measures(bundle, run_path):
     average = from_bundle.variants["failout"].average
     assert average["no_failure"].mean == per_mask["111"]
     assert average["no_failure"].mean > average["poor"].mean > average["hazardous"].mean > per_mask["000"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"normalise": True, "weights": "learned", "maps": "all"}, {"weights": "normalised", "mux": True}]
+)
+def test_every_option_is_in_the_graphs(tmp_path, quick_spec, changes):
+    choice = Choice.of("failout", changes, epochs=1)
+    trained = train(chosen_spec(quick_spec, choice), load_data("watch"), choice.variant, [4, 5])
+    save_run(trained, choice.name, tmp_path / "run")
+    exported = export_bundle(tmp_path / "run", tmp_path / "bundle")
+    parity = exported.manifest.parity
+    assert parity.labels_equal == parity.labels_compared == 237 * 8
+    assert all(finding.ok for finding in check(tmp_path / "bundle")[1])
 
 
 def failed(path):

@@ -143,6 +143,8 @@ def test_several_seeds_are_trained_evaluated_and_one_of_them_exported(fogguard, 
     assert from_parts[0]["seed"] == from_torch["seed"] == 6
     assert from_parts[0]["per_mask"] == pytest.approx(from_torch["per_mask"], abs=1 / 236)
     assert fogguard("check", "bundle").returncode == 0
+    live = fogguard("run", "bundle", "--steps", 100, "--down", "f1")  # agents tell the graph which inputs are present
+    assert live.returncode == 0, live.stderr
     missing = fogguard("export", run, "--out", "other", "--seed", 9)
     assert (missing.returncode, "seed 9 is not in this run: it has 5, 6, 7" in missing.stderr) == (2, True)
 

@@ -98,7 +98,7 @@ def test_rows_are_measured_in_portions_without_a_difference(monkeypatch):
     told = []
     whole = accuracies(network, held_out, (0.2,) * 5, combinations_of(3))
     monkeypatch.setattr("export.evaluation.BYTES_AT_ONCE", 1)
-    portions = accuracies(network, held_out, (0.2,) * 5, combinations_of(3), lambda *done: told.append(done))
+    portions = accuracies(network, held_out, (0.2,) * 5, combinations_of(3), progress=lambda *done: told.append(done))
     np.testing.assert_allclose(whole, portions, atol=1 / 299)  # a tie of two logits may fall otherwise
     assert told == [(64, 300), (128, 300), (192, 300), (256, 300), (300, 300)]
     assert portions[-1] == pytest.approx(chance(held_out, (0.2,) * 5))
