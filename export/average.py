@@ -12,11 +12,10 @@ import numpy.typing as npt
 from broker.errors import FogError
 from edge_agent.bundle import MANIFEST, load
 from export.evaluation import Composed, Model, Progress, accuracies, chance
-from export.failures import combinations_of, combinations_of_masks, mask_of, probabilities, sampled_masks
+from export.failures import EXACT_NODES, combinations_of, combinations_of_masks, mask_of, probabilities, sampled_masks
 from export.heldout import HeldOut, Part, held_out_for_bundle, held_out_for_run
 from export.strata import stratified
 
-EXACT_NODES: Final = 20
 SAMPLED: Final = 4096
 LISTED: Final = 1024
 """How many masks a result lists."""

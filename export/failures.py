@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+EXACT_NODES: Final = 20
+"""Up to how many nodes that can fail all 2^n combinations are enumerated."""
 GUESS: Final = -1
 """The label that stands for the random guess, where no information reached the sink."""
 

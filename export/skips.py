@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from broker.frame import HEADER_BYTES
 from edge_agent.flow import ancestors
-from export.failures import combinations_of, probabilities
+from export.failures import EXACT_NODES, combinations_of, probabilities
 from export.spec import Spec, SpecError, changed
 from export.variants import Choice
 
@@ -100,6 +100,8 @@ class Planner:
     def __init__(self, spec: Spec, setting: str, most: int | None = None, most_bytes: int | None = None) -> None:
         if setting not in spec.settings:
             raise SpecError(f"setting {setting!r}: {spec.name} has {', '.join(spec.settings) or 'none'}")
+        if len(spec.order) > EXACT_NODES:
+            raise SpecError(f"{spec.name}: {len(spec.order)} nodes can fail, skips are planned for up to {EXACT_NODES}")
         self._spec = spec
         self._candidates = legal_skips(spec)
         self._most = len(self._candidates) if most is None else min(most, len(self._candidates))

@@ -7,6 +7,7 @@ from fogs import by_hand, network_of, specs
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.speed import chain
 from export.average import measure
 from export.evaluation import accuracies, chance, logits_by_mask
 from export.failures import combinations_of, masks
@@ -102,3 +103,15 @@ def test_rows_are_measured_in_portions_without_a_difference(monkeypatch):
     np.testing.assert_allclose(whole, portions, atol=1 / 299)  # a tie of two logits may fall otherwise
     assert told == [(64, 300), (128, 300), (192, 300), (256, 300), (300, 300)]
     assert portions[-1] == pytest.approx(chance(held_out, (0.2,) * 5))
+
+
+def test_beyond_twenty_nodes_a_sample_says_how_sure_it_is():
+    spec = chain(22, width=4)
+    settings_ = {"poor": dict.fromkeys(spec.order, 0.9), "always": dict.fromkeys(spec.order, 1.0)}
+    network, raw = network_of(spec, Variant()), raw_for(spec, 40)
+    held_out = HeldOut(numpied(raw), np.arange(40) % 3)
+    found = measure(network, held_out, (0.2, 0.3, 0.5), spec.order, settings_, [0])
+    assert 0 < found.average["poor"].ci95 < 0.02
+    assert found.average["always"].ci95 == 0
+    assert found.average["always"].mean == pytest.approx(found.seeds[0].per_mask["1" * 22])
+    assert len(found.seeds[0].per_mask) == 1024

@@ -7,6 +7,7 @@ import pytest
 from fogs import specs
 from hypothesis import given, settings
 
+from benchmarks.speed import chain
 from broker.frame import HEADER_BYTES
 from export.skips import Planner, choose_skips, legal_skips, with_skips
 from export.spec import SpecError, load_spec, parse_spec
@@ -104,6 +105,13 @@ def test_each_skip_s_worth_is_what_is_lost_without_it():
     for skip, worth in planner.worth(plan).items():
         without = [other for other in plan.skips if other != skip]
         assert worth == pytest.approx(plan.lives - lives_by_hand(HEALTH, "hazardous", without))
+
+
+def test_more_nodes_than_can_be_enumerated_are_refused():
+    many = chain(21)
+    text = many.text + "\n[settings]\npoor = { " + ", ".join(f"{name} = 0.9" for name in many.order) + " }"
+    with pytest.raises(SpecError, match="21 nodes can fail, skips are planned for up to 20"):
+        Planner(parse_spec(text), "poor")
 
 
 def test_an_unknown_setting_is_refused():
