@@ -15,6 +15,9 @@ try:
 except ImportError:
     sys.exit("fogguard: the workstation's commands are not installed here: pip install 'fogguard[all]'")
 
+from benchmarks.commands import bench
+from benchmarks.options import BrokerChoice, BundlePath, Json, require_writable, write
+
 if TYPE_CHECKING:
     from export.variants import Choice
 
@@ -30,15 +33,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
 app.add_typer(data_app, name="data")
-bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, as ratios of things timed in the same run.")
-app.add_typer(bench_app, name="bench")
+app.add_typer(bench, name="bench")
 
-Json = Annotated[Path | None, typer.Option("--json", help="Write the machine-readable result to this file.")]
-BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `fogguard export`.")]
-BrokerChoice = Annotated[
-    str | None,
-    typer.Option("--broker", metavar="WHERE", help="mqtt://HOST:PORT, embedded or mosquitto [default: what is here]"),
-]
 SpecName = Annotated[str, typer.Argument(help="A fog.toml, or the name of a built-in specification.")]
 Seeds = Annotated[int, typer.Option(help="How many networks to train, from different first weights.", min=1)]
 VariantName = Literal["vanilla", "deepfogguard", "failout", "mux", "fogguard"]
@@ -63,7 +59,7 @@ def demo(
     from benchmarks.timeline import timeline, topology
     from export.variants import Choice
 
-    _require_writable(json)
+    require_writable(json)
     start = head(emulated=acts.EMULATED)
     _train("watch", out / "run", Choice.of("failout"), [seed])
     _export(out / "run", out / "bundle")
@@ -113,7 +109,7 @@ def train(
     """Train a network centrally, with simulated node failures; several seeds at once, resumable after Ctrl-C."""
     from export.variants import Choice
 
-    _require_writable(json)
+    require_writable(json)
     changes = {"failures": failures, "mux": mux, "weights": weights, "maps": maps, "normalise": normalise}
     choice = Choice.of(variant, changes, skips=skips, split=split, epochs=epochs)
     _evaluate(_train(spec, out, choice, range(seed, seed + seeds)), "validation", json)
@@ -130,7 +126,7 @@ def evaluate(
     """Measure accuracy under every node failure combination, and its average under every reliability setting."""
     from export.runs import newest_run
 
-    _require_writable(json)
+    require_writable(json)
     _evaluate(path or newest_run(), rows, json)
 
 
@@ -155,7 +151,7 @@ def plan_skips(
     from benchmarks.terminal import say
     from export.variants import VARIANTS
 
-    _require_writable(json, out)
+    require_writable(json, out)
     ranking = planning.plan(spec, setting, skips, max_bytes, top)
     if train_best:
         planning.train_best(ranking, train_best, VARIANTS[variant], range(seeds), epochs)
@@ -163,7 +159,7 @@ def plan_skips(
     if out:
         out.write_text(ranking.best_spec().text, encoding="utf-8")
         say(f"wrote {out}: fogguard train {out}")
-    _write(json, ranking.as_result())
+    write(json, ranking.as_result())
 
 
 @app.command(epilog="Example: fogguard reproduce camera")
@@ -198,15 +194,15 @@ def export(
     """Cut a trained network into one ONNX graph per node, verified under every mask."""
     import msgspec
 
-    _require_writable(json)
+    require_writable(json)
     bundle = _export(run, out, seed)
-    _write(json, {"bundle": bundle.id.hex(), "parity": msgspec.to_builtins(bundle.manifest.parity)})
+    write(json, {"bundle": bundle.id.hex(), "parity": msgspec.to_builtins(bundle.manifest.parity)})
 
 
 @app.command(epilog="Example: fogguard check bundle")
 def check(bundle: BundlePath, json: Json = None) -> None:
     """Check that torch, the whole graph and the parts agree under every mask, and that no file was changed."""
-    _require_writable(json)
+    require_writable(json)
     _check(bundle, json)
 
 
@@ -259,7 +255,7 @@ def run(
 
     if external and not broker:
         raise FogError("--external: name the broker where the agents are with --broker mqtt://HOST:PORT")
-    _require_writable(json)
+    require_writable(json)
     start = head(emulated="" if external else "every node is a process on this machine and the network is loopback")
     missing = frozenset(filter(None, down.split(",")))
     options: dict[str, Any] = {"broker": broker, "local": not external, "fleet": fleet, "rate": rate}
@@ -277,7 +273,7 @@ def run(
             ended = failure
         reports = [report for report in trial.reports() if report.sent]
     print_phases("Answers by phase", reports)
-    _write(json, {"bundle": trial.bundle.id.hex(), "phases": reports}, start)
+    write(json, {"bundle": trial.bundle.id.hex(), "phases": reports}, start)
     if ended:
         raise ended
     require_as_predicted(reports)
@@ -322,52 +318,6 @@ def data_import(
     say(f"{name}: {status(name)}")
 
 
-@bench_app.command("evaluation", epilog="Example: fogguard bench evaluation camera-bundle --json evaluation.json")
-def bench_evaluation(
-    bundle: BundlePath,
-    rounds: Annotated[int, typer.Option(help="How often each is timed.", min=1)] = 5,
-    json: Json = None,
-) -> None:
-    """Time every mask of a bundle: each node once in each of its states, against mask after mask."""
-    from benchmarks import speed
-    from benchmarks.terminal import print_table, say
-
-    _require_writable(json)
-    found = speed.evaluation(bundle, rounds, say)
-    columns = ("fog", "masks", "shared s", "plain s", "ratio")
-    rows = [(found["fog"], found), *((f"chain of {each['nodes']}", each) for each in found["growth"])]
-    print_table(
-        f"all masks of {found['rows']} rows",
-        columns,
-        [
-            (name, str(each["masks"]), f"{each['shared_s']:.3f}", f"{each['plain_s']:.3f}", f"{each['ratio']:.1f}")
-            for name, each in rows
-        ],
-    )
-    _write(json, found)
-
-
-@bench_app.command("training", epilog="Example: fogguard bench training --json training.json")
-def bench_training(
-    rounds: Annotated[int, typer.Option(help="How often each is timed.", min=1)] = 5,
-    batches: Annotated[int, typer.Option(help="Of Health, in each round.", min=1)] = 20,
-    json: Json = None,
-) -> None:
-    """Time ten seeds against one (Camera), and training against the float32 matrix rate (Health)."""
-    from benchmarks import speed
-    from benchmarks.terminal import results, say
-
-    _require_writable(json)
-    found = speed.training(rounds, batches, say)
-    results.print(f"camera: ten seeds take {found['camera']['ratio']:.2f} times the time of one")
-    for name in ("failout", "fogguard"):
-        share = found["health"][name]
-        results.print(
-            f"health, {name}: {share['gflops']:.0f} GFLOP/s, {100 * share['share']:.0f} % of the float32 matrix rate"
-        )
-    _write(json, found)
-
-
 def _train(spec_name: str, out: Path | None, choice: "Choice", seeds: Sequence[int]) -> Path:
     """Train, and return the run."""
     from export.data import load_data
@@ -394,7 +344,7 @@ def _evaluate(path: Path, part: Literal["test", "validation"], json: Path | None
     with progress_bar("evaluating") as update:
         found = evaluate_path(path, part, lambda done, rows: update(done, rows, "rows"))
     print_evaluation(found)
-    _write(json, found)
+    write(json, found)
 
 
 def _export(run: Path, out: Path, seed: int | None = None) -> Any:
@@ -416,26 +366,9 @@ def _check(path: Path, json: Path | None = None) -> None:
 
     bundle, findings = check_bundle(path)
     print_findings(findings)
-    _write(json, {"bundle": bundle.id.hex(), "checks": [finding._asdict() for finding in findings]})
+    write(json, {"bundle": bundle.id.hex(), "checks": [finding._asdict() for finding in findings]})
     if bad := [finding for finding in findings if not finding.ok]:
         raise FailureFound(f"{path}: {len(bad)} of {len(findings)} checks failed, first: {bad[0].detail}")
-
-
-def _write(json: Path | None, body: Any, start: Any = None) -> None:
-    """Write a result with its head, if a file was asked for."""
-    if json:
-        import msgspec
-
-        from benchmarks.environment import head, with_head, write_json
-
-        write_json(json, with_head(start or head(), msgspec.to_builtins(body)))
-
-
-def _require_writable(json: Path | None, out: Path | None = None) -> None:
-    """Fail before the work, not after it."""
-    for option, file in (("--json", json), ("--out", out)):
-        if file and not (file.parent.is_dir() and os.access(file.parent, os.W_OK) and not file.is_dir()):
-            raise FogError(f"{option} {file}: cannot be written there")
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,84 @@
+"""`fogguard bench`: speed, as ratios of things timed in the same run; each command imports what it needs when used."""
+
+from typing import Annotated
+
+import typer
+
+from benchmarks.options import BrokerChoice, BundlePath, Json, require_writable, write
+
+bench = typer.Typer(no_args_is_help=True, help="Measure speed, as ratios of things timed in the same run.")
+
+
+@bench.command("evaluation", epilog="Example: fogguard bench evaluation camera-bundle --json evaluation.json")
+def evaluation(
+    bundle: BundlePath,
+    rounds: Annotated[int, typer.Option(help="How often each is timed.", min=1)] = 5,
+    json: Json = None,
+) -> None:
+    """Time every mask of a bundle: each node once in each of its states, against mask after mask."""
+    from benchmarks import speed
+    from benchmarks.terminal import print_table, say
+
+    require_writable(json)
+    found = speed.evaluation(bundle, rounds, say)
+    columns = ("fog", "masks", "shared s", "plain s", "ratio")
+    rows = [(found["fog"], found), *((f"chain of {each['nodes']}", each) for each in found["growth"])]
+    print_table(
+        f"all masks of {found['rows']} rows",
+        columns,
+        [
+            (name, str(each["masks"]), f"{each['shared_s']:.3f}", f"{each['plain_s']:.3f}", f"{each['ratio']:.1f}")
+            for name, each in rows
+        ],
+    )
+    write(json, found)
+
+
+@bench.command("latency", epilog="Example: fogguard bench latency demo/bundle --broker mosquitto")
+def latency(
+    bundle: BundlePath,
+    steps: Annotated[int, typer.Option(help="In each round: one by one, and as many with a window.", min=1)] = 500,
+    window: Annotated[int, typer.Option(help="How many steps are under way at once.", min=1)] = 16,
+    rounds: Annotated[int, typer.Option(help="The figures are their medians.", min=1)] = 5,
+    broker: BrokerChoice = None,
+    json: Json = None,
+) -> None:
+    """Time a fleet on this machine in turns with the barest relay of the same graphs on the same broker."""
+    from benchmarks import latency
+    from benchmarks.environment import head
+    from benchmarks.terminal import print_table, say
+
+    require_writable(json)
+    start = head(emulated="every node is a process on this machine and the network is loopback")
+    found = latency.measure(bundle, broker, steps, window, rounds, say)
+    names = ("p50_ms", "p95_ms", "p99_ms", "steps_per_s")
+    lines = [(name, *(f"{each[name]:.2f}" for each in (found, found["floor"], found["ratio"]))) for name in names]
+    print_table(f"{found['fog']}: medians of {rounds} rounds", ("", "fleet", "bare relay", "ratio"), lines)
+    columns = ("agent", "resident MB", "ready after s", "idle, % of a core")
+    costs = [
+        (node, *(f"{found[key][node]:.1f}" for key in ("rss_mb", "ready_s", "idle_cpu_percent")))
+        for node in found["rss_mb"]
+    ]
+    print_table("what the agents cost", columns, costs)
+    write(json, found, start)
+
+
+@bench.command("training", epilog="Example: fogguard bench training --json training.json")
+def training(
+    rounds: Annotated[int, typer.Option(help="How often each is timed.", min=1)] = 5,
+    batches: Annotated[int, typer.Option(help="Of Health, in each round.", min=1)] = 20,
+    json: Json = None,
+) -> None:
+    """Time ten seeds against one (Camera), and training against the float32 matrix rate (Health)."""
+    from benchmarks import speed
+    from benchmarks.terminal import results, say
+
+    require_writable(json)
+    found = speed.training(rounds, batches, say)
+    results.print(f"camera: ten seeds take {found['camera']['ratio']:.2f} times the time of one")
+    for name in ("failout", "fogguard"):
+        share = found["health"][name]
+        results.print(
+            f"health, {name}: {share['gflops']:.0f} GFLOP/s, {100 * share['share']:.0f} % of the float32 matrix rate"
+        )
+    write(json, found)

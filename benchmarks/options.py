@@ -1,0 +1,33 @@
+"""Options that several commands share, and what they all do with `--json`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from broker.errors import FogError
+
+Json = Annotated[Path | None, typer.Option("--json", help="Write the machine-readable result to this file.")]
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `fogguard export`.")]
+BrokerChoice = Annotated[
+    str | None,
+    typer.Option("--broker", metavar="WHERE", help="mqtt://HOST:PORT, embedded or mosquitto [default: what is here]"),
+]
+
+
+def write(json: Path | None, body: Any, start: Any = None) -> None:
+    """Write a result with its head, if a file was asked for."""
+    if json:
+        import msgspec
+
+        from benchmarks.environment import head, with_head, write_json
+
+        write_json(json, with_head(start or head(), msgspec.to_builtins(body)))
+
+
+def require_writable(json: Path | None, out: Path | None = None) -> None:
+    """Fail before the work, not after it."""
+    for option, file in (("--json", json), ("--out", out)):
+        if file and not (file.parent.is_dir() and os.access(file.parent, os.W_OK) and not file.is_dir()):
+            raise FogError(f"{option} {file}: cannot be written there")
