@@ -62,7 +62,7 @@ TABLES: dict[str, Table] = {
     for table in (
         Table("health", "health", [*map(Choice.of, NAMES), Choice.of("fogguard", skips="all")]),
         Table("health-by-subject", "health", [Choice.of(name, split="group", epochs=5) for name in NAMES], seeds=3),
-        Table("health-ablations", "health", _ablations(epochs=5), seeds=3),
+        Table("health-ablations", "health", _ablations(epochs=3), seeds=3),
         Table("camera", "camera", [*map(Choice.of, NAMES), Choice.of("fogguard", skips="all")]),
         Table("camera-ablations", "camera", [*_ablations(), *_CAMERA_ONLY]),
     )
