@@ -86,7 +86,8 @@ def train(
     seeds: Seeds = 1,
     seed: Annotated[int, typer.Option(help="The first; of first weights and simulated failures.", min=0)] = 0,
     skips: Annotated[
-        str | None, typer.Option(help="specified, none, one (past one node), all, or e1>f1,f2>cloud")
+        str | None,
+        typer.Option(help="specified, none, one (past one node), nodes (from nodes), all, or e1>f1,f2>cloud"),
     ] = None,
     failures: Annotated[
         str | None,

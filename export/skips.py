@@ -33,7 +33,11 @@ def legal_skips(spec: Spec) -> list[Skip]:
 
 
 def choose_skips(spec: Spec, text: str) -> list[Skip]:
-    """Return the skips that `text` names: none, specified, one (past a single node), all, or "e1>f1,f2>cloud"."""
+    """Return the skips that `text` names.
+
+    That is none, specified, one (all past a single node), nodes (all from a node: what a sensor says may be wide), all,
+    or a list such as "e1>f1,f2>cloud".
+    """
     simple = {name: node.simple for name, node in spec.nodes.items()}
     match text:
         case "none":
@@ -42,6 +46,8 @@ def choose_skips(spec: Spec, text: str) -> list[Skip]:
             return [(source, name) for name, node in spec.nodes.items() for source in node.skip]
         case "all":
             return legal_skips(spec)
+        case "nodes":
+            return [skip for skip in legal_skips(spec) if skip[0] in spec.nodes]
         case "one":
             return [
                 (source, target)
@@ -52,7 +58,7 @@ def choose_skips(spec: Spec, text: str) -> list[Skip]:
     for each in text.split(","):
         source, arrow, target = (part.strip() for part in each.partition(">"))
         if not arrow or target not in spec.nodes:
-            raise SpecError(f"--skips {each!r}: write SOURCE>NODE, or none, specified, one, all")
+            raise SpecError(f"--skips {each!r}: write SOURCE>NODE, or none, specified, one, nodes, all")
         chosen.append((source, target))
     return chosen
 

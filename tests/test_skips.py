@@ -38,6 +38,7 @@ def test_the_skips_of_health_are_all_that_go_past_a_node():
     ]  # fmt: skip
     assert choose_skips(HEALTH, "one") == [("iot", "f2"), ("e1", "f1"), ("f2", "cloud")]
     assert sorted(choose_skips(HEALTH, "specified")) == sorted(choose_skips(HEALTH, "one"))
+    assert choose_skips(HEALTH, "nodes") == [("e1", "f1"), ("e1", "cloud"), ("f2", "cloud")]
     assert len(choose_skips(CAMERA, "specified")) == 7
     assert set(choose_skips(CAMERA, "specified")) < set(choose_skips(CAMERA, "one"))
 
