@@ -87,7 +87,7 @@ def train(
     seed: Annotated[int, typer.Option(help="The first; of first weights and simulated failures.", min=0)] = 0,
     skips: Annotated[
         str | None,
-        typer.Option(help="specified, none, one (past one node), nodes (from nodes), all, or e1>f1,f2>cloud"),
+        typer.Option(help="specified, none, one (past one node), nodes (from nodes), all, or a>b,c>d"),
     ] = None,
     failures: Annotated[
         str | None,
