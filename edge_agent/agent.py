@@ -7,13 +7,13 @@ loop that hangs is a loop that gets restarted.
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
+from broker.beat import MAX_INTERVAL_MS
 from broker.errors import FogError
 from broker.link import Link, Message, parse_url
-from broker.presence import Status, StatusError, decode_status, encode_status
+from broker.presence import MISSED, Reason, Status, StatusError, decode_status, encode_status
 from broker.topics import Topics, require_name
 from edge_agent.bundle import Bundle, load
 from edge_agent.epoch import next_epoch
@@ -40,6 +40,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     state: str
     keepalive_s: int = 2
     threads: int = 1
+    beat_ms: int = 50
+    missed_beats: int = MISSED
 
 
 def load_config(file: Path) -> Config:
@@ -54,6 +56,8 @@ def load_config(file: Path) -> Config:
     require_name(config.node, f"{file}: node")
     if not 1 <= config.keepalive_s <= 3600 or config.threads < 1:
         raise ConfigError(f"{file}: keepalive_s lies between 1 and 3600, threads is at least 1")
+    if not 5 <= config.beat_ms <= MAX_INTERVAL_MS or not 1 <= config.missed_beats <= 1000:
+        raise ConfigError(f"{file}: beat_ms lies between 5 and {MAX_INTERVAL_MS}, missed_beats between 1 and 1000")
     return config
 
 
@@ -95,7 +99,16 @@ class Agent:
         self._own_status = topics.status(config.node)
         self._epoch_file = Path(config.state) / f"{config.node}.epoch"
         self._remembered_epoch = 0
-        self._node = Node(config.node, bundle, session, topics, self._publish)
+        self._node = Node(
+            config.node,
+            bundle,
+            session,
+            topics,
+            self._publish,
+            time.monotonic_ns,
+            beat_ms=config.beat_ms,
+            missed=config.missed_beats,
+        )
         self._link = Link(
             parse_url(config.broker),
             f"{config.fleet}-{config.node}",
@@ -107,7 +120,8 @@ class Agent:
         )
 
     def serve(self) -> None:
-        """Answer messages, cut off steps, publish metrics and feed the watchdog until told to stop."""
+        """Answer messages, beat, cut off steps, publish metrics and feed the watchdog until told to stop."""
+        self._node.warm_up()
         watchdog_s = self._supervisor.watchdog_s
         wake_s = min(_METRICS_EVERY_S, (watchdog_s or _METRICS_EVERY_S) / 3)
         next_metrics_s = next_watchdog_s = 0.0
@@ -127,12 +141,16 @@ class Agent:
 
     def _work(self, wait_s: float) -> None:
         """Wait for messages and handle them, then cut off the steps that are overdue."""
-        due_ns = self._node.next_deadline_ns
-        if due_ns is not None:
-            wait_s = min(wait_s, (due_ns - time.monotonic_ns()) / 1e9)
+        deadline_ns = self._node.next_deadline_ns
+        due_ns = self._node.next_beat_ns if deadline_ns is None else min(deadline_ns, self._node.next_beat_ns)
+        wait_s = min(wait_s, (due_ns - time.monotonic_ns()) / 1e9)
         # What has arrived counts, even if this process was held up past a deadline: read before cutting off.
         for _ in range(_BURST):
-            if not self._link.poll(wait_s):
+            has_more = self._link.poll(wait_s)
+            now_ns = time.monotonic_ns()
+            if now_ns >= self._node.next_beat_ns:
+                self._node.beat(now_ns)
+            if not has_more:
                 break
             wait_s = 0
         self._node.on_time(time.monotonic_ns())
@@ -140,7 +158,7 @@ class Agent:
     def _publish(self, topic: str, payload: bytes) -> None:
         self._link.publish(topic, payload)
 
-    def _status(self, reason: Literal["", "lost", "stopped"] = "") -> bytes:
+    def _status(self, reason: Reason = "") -> bytes:
         status = Status(online=not reason, epoch=self._node.epoch, bundle=self._bundle_id, reason=reason)
         return encode_status(status)
 
@@ -151,6 +169,7 @@ class Agent:
 
     def _on_up(self) -> None:
         self._link.publish(self._own_status, self._status(), qos=1, retain=True)
+        self._node.on_link_up(time.monotonic_ns())
         self._supervisor.notify("READY=1")
 
     def _on_message(self, topic: str, payload: bytes) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from support import command
 
+from broker.beat import Beat, encode_beat
 from broker.frame import Frame, encode
 from broker.link import Link
 from broker.topics import Topics
 from edge_agent.agent import Config
-from edge_agent.answer import Metrics
+from edge_agent.metrics import Metrics
 
 TOPICS = Topics("test")
 
@@ -162,11 +163,12 @@ def test_what_arrived_while_an_agent_was_held_up_counts(tmp_path, broker, bundle
             told = [
                 msgspec.json.decode(payload, type=Metrics).view for topic, payload in heard if topic != TOPICS.result
             ]
-            return told and told[-1]["f1"] == told[-1]["f2"] == "alive"
+            return told and told[-1]["f1"].state == told[-1]["f2"].state == "alive"
 
         for node in ("f1", "f2"):
             born = json.dumps({"online": True, "epoch": 1}).encode()
             link.publish_confirmed(TOPICS.status(node), born, retain=True, timeout_s=2)
+            link.publish(TOPICS.beat(node), encode_beat(Beat(1, 1, 10_000)))
         assert link.poll_until(cloud_sees_both, 20)
         link.publish(TOPICS.step, encode(Frame(1, 1, bundle.id, None)))
         link.poll_until(lambda: False, 0.2)
