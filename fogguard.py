@@ -347,6 +347,32 @@ def bench_evaluation(
     _write(json, found)
 
 
+@bench_app.command("failover", epilog="Example: fogguard bench failover demo/bundle --by freeze --times 30")
+def bench_failover(
+    bundle: BundlePath,
+    by: Annotated[Literal["kill", "freeze"] | None, typer.Option(help="How nodes fail. [default: both]")] = None,
+    times: Annotated[int, typer.Option(help="How many failures of each kind.", min=1)] = 30,
+    steps: Annotated[int, typer.Option(help="How many to measure after each.", min=1)] = 100,
+    rate: Rate = 200.0,
+    broker: BrokerChoice = None,
+    json: Json = None,
+) -> None:
+    """Let the nodes of a local fleet fail in turn, and time how soon the others sense it and what it costs."""
+    from benchmarks.environment import head
+    from benchmarks.failover import WAYS, fail_over
+    from benchmarks.fleet import running_trial
+    from benchmarks.terminal import print_failovers, say
+
+    _require_writable(json)
+    start = head(emulated="every node is a process on this machine, killed by SIGKILL or frozen by SIGSTOP")
+    with running_trial(bundle, broker=broker, rate=rate, progress=say) as trial:
+        trial.driver.begin("all alive", frozenset(trial.bundle.manifest.order))
+        trial.driver.settle()
+        classes = {kind: fail_over(trial, kind, times, steps, say) for kind in ([by] if by else WAYS)}
+    print_failovers(classes)
+    _write(json, {"bundle": trial.bundle.id.hex(), "rate": rate, "classes": classes}, start)
+
+
 @bench_app.command("training", epilog="Example: fogguard bench training --json training.json")
 def bench_training(
     rounds: Annotated[int, typer.Option(help="How often each is timed.", min=1)] = 5,

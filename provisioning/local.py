@@ -1,5 +1,6 @@
 """A local fleet: one agent process per node of a bundle, on this machine."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ class AgentDied(FailureFound):
 
 
 class LocalFleet:
-    """Starts, kills and stops agents; none is left when the block ends.
+    """Starts, kills, freezes and stops agents; none is left when the block ends.
 
     Args:
         bundle: What they run.
@@ -78,6 +79,16 @@ class LocalFleet:
             agent.kill()
         for agent in dying:
             agent.wait()
+
+    def freeze(self, nodes: Iterable[str]) -> None:
+        """SIGSTOP the agents of `nodes`: they fall silent, and their connections stay."""
+        for node in nodes:
+            self._agents[node].send_signal(signal.SIGSTOP)
+
+    def thaw(self, nodes: Iterable[str]) -> None:
+        """Let frozen agents go on."""
+        for node in nodes:
+            self._agents[node].send_signal(signal.SIGCONT)
 
     def require_running(self) -> None:
         """Raise AgentDied if an agent ended by itself, with the last lines of its log."""
