@@ -37,7 +37,11 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the machine-rea
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `fogguard export`.")]
 BrokerChoice = Annotated[
     str | None,
-    typer.Option("--broker", metavar="WHERE", help="mqtt://HOST:PORT, embedded or mosquitto [default: what is here]"),
+    typer.Option(
+        "--broker",
+        metavar="WHERE",
+        help="mqtt://HOST:PORT, or several with commas; embedded, mosquitto [default: what is here]",
+    ),
 ]
 SpecName = Annotated[str, typer.Argument(help="A fog.toml, or the name of a built-in specification.")]
 Seeds = Annotated[int, typer.Option(help="How many networks to train, from different first weights.", min=1)]

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 import msgspec
@@ -40,7 +40,7 @@ class Driver:
     """One link that publishes for every sensor and hears the sink.
 
     Args:
-        broker: Where the fleet meets.
+        brokers: Where the fleet meets; when the first dies, the next.
         fleet: The fleet's name.
         bundle: What it runs.
         raw: Per sensor, the (rows, width) raw values to feed, over and over.
@@ -52,7 +52,7 @@ class Driver:
 
     def __init__(
         self,
-        broker: BrokerUrl,
+        brokers: Sequence[BrokerUrl],
         fleet: str,
         bundle: Bundle,
         raw: Mapping[str, Floats],
@@ -85,8 +85,9 @@ class Driver:
         self._known_sets: dict[frozenset[str], frozenset[str]] = {}  # one object for each, not one a step
         topics = [self._topics.result, *(self._topics.metrics(node) for node in manifest.nodes)]
         self._link = Link(
-            broker,
+            brokers[0],
             f"{fleet}-driver-{self._epoch}",
+            others=brokers[1:],
             subscriptions=[*((topic, 0) for topic in topics), *((topic, 1) for topic in self._status_topics)],
             on_message=self._on_message,
         )

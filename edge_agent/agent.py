@@ -1,7 +1,8 @@
 """An agent: one node on a real broker, for as long as the process lives.
 
-One thread does everything, from the socket to the inference and back; it feeds the systemd watchdog, so a
-loop that hangs is a loop that gets restarted.
+One thread does everything, from the socket to the inference and back; it feeds the systemd watchdog when it comes
+round and the link has moved since. So an inference that hangs gets restarted, and a connection that nothing comes from
+any more, not even the own beats.
 """
 
 import time
@@ -31,11 +32,11 @@ class ConfigError(FogError):
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The device's own file, JSON: which node of which bundle, and which broker."""
+    """The device's own file, JSON: which node of which bundle, and which broker, or several in the order of choice."""
 
     node: str
     bundle: str
-    broker: str
+    broker: str | tuple[str, ...]
     fleet: str
     state: str
     keepalive_s: int = 2
@@ -56,6 +57,8 @@ def load_config(file: Path) -> Config:
     require_name(config.node, f"{file}: node")
     if not 1 <= config.keepalive_s <= 3600 or config.threads < 1:
         raise ConfigError(f"{file}: keepalive_s lies between 1 and 3600, threads is at least 1")
+    if not config.broker:
+        raise ConfigError(f"{file}: broker names none: write mqtt://HOST:PORT")
     if not 5 <= config.beat_ms <= MAX_INTERVAL_MS or not 1 <= config.missed_beats <= 1000:
         raise ConfigError(f"{file}: beat_ms lies between 5 and {MAX_INTERVAL_MS}, missed_beats between 1 and 1000")
     return config
@@ -99,6 +102,8 @@ class Agent:
         self._own_status = topics.status(config.node)
         self._epoch_file = Path(config.state) / f"{config.node}.epoch"
         self._remembered_epoch = 0
+        self._was_up = False
+        self._is_epoch_used = False
         self._node = Node(
             config.node,
             bundle,
@@ -106,12 +111,15 @@ class Agent:
             topics,
             self._publish,
             time.monotonic_ns,
-            beat_ms=config.beat_ms,
+            beat_ms=min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4)),  # its echo feeds the watchdog
             missed=config.missed_beats,
         )
+        brokers = [config.broker] if isinstance(config.broker, str) else config.broker
+        first, *others = map(parse_url, brokers)
         self._link = Link(
-            parse_url(config.broker),
+            first,
             f"{config.fleet}-{config.node}",
+            others=others,
             subscriptions=[(self._own_status, 1), *self._node.subscriptions],
             on_message=self._on_message,
             on_up=self._on_up,
@@ -125,6 +133,7 @@ class Agent:
         watchdog_s = self._supervisor.watchdog_s
         wake_s = min(_METRICS_EVERY_S, (watchdog_s or _METRICS_EVERY_S) / 3)
         next_metrics_s = next_watchdog_s = 0.0
+        fed_at = -1
         with self._link:
             while not self._is_stopping():
                 self._work(wake_s)
@@ -132,8 +141,8 @@ class Agent:
                 if now_s >= next_metrics_s:
                     next_metrics_s = now_s + _METRICS_EVERY_S
                     self._node.publish_metrics()
-                if watchdog_s and now_s >= next_watchdog_s:
-                    next_watchdog_s = now_s + wake_s
+                if watchdog_s and now_s >= next_watchdog_s and self._link.activity > fed_at:
+                    next_watchdog_s, fed_at = now_s + wake_s, self._link.activity
                     self._supervisor.notify("WATCHDOG=1")
             self._supervisor.notify("STOPPING=1")
             farewell = self._status("stopped")
@@ -156,19 +165,24 @@ class Agent:
         self._node.on_time(time.monotonic_ns())
 
     def _publish(self, topic: str, payload: bytes) -> None:
-        self._link.publish(topic, payload)
+        self._node.counters.unsent += not self._link.publish(topic, payload)
 
     def _status(self, reason: Reason = "") -> bytes:
         status = Status(online=not reason, epoch=self._node.epoch, bundle=self._bundle_id, reason=reason)
         return encode_status(status)
 
     def _last_will(self) -> Message:
-        """Begin an epoch: each connection has its own."""
-        self._node.epoch = next_epoch(self._epoch_file, self._remembered_epoch)
+        """Begin an epoch: each connection has its own, and an attempt that came to nothing leaves it to the next."""
+        if self._is_epoch_used or self._remembered_epoch >= self._node.epoch:
+            self._node.epoch = next_epoch(self._epoch_file, self._remembered_epoch)
+            self._is_epoch_used = False
         return Message(self._own_status, self._status("lost"))
 
     def _on_up(self) -> None:
         self._link.publish(self._own_status, self._status(), qos=1, retain=True)
+        self._is_epoch_used = True
+        self._node.counters.reconnects += self._was_up
+        self._was_up = True
         self._node.on_link_up(time.monotonic_ns())
         self._supervisor.notify("READY=1")
 

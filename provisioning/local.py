@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -25,15 +25,17 @@ class LocalFleet:
 
     Args:
         bundle: What they run.
-        broker: Where they meet.
+        brokers: Where they meet; when the first dies, the next.
         fleet: The fleet's name, which begins its topics.
         folder: Takes their configurations, logs and states.
         keepalive_s: After 1.5 times this silence the broker publishes an agent's last will.
     """
 
-    def __init__(self, bundle: Bundle, broker: BrokerUrl, fleet: str, folder: Path, keepalive_s: int = 2) -> None:
+    def __init__(
+        self, bundle: Bundle, brokers: Sequence[BrokerUrl], fleet: str, folder: Path, keepalive_s: int = 2
+    ) -> None:
         self._bundle = bundle
-        self._broker = broker
+        self._brokers = tuple(map(str, brokers))
         self._fleet = fleet
         self._folder = folder
         self._keepalive_s = keepalive_s
@@ -62,7 +64,7 @@ class LocalFleet:
             config = Config(
                 node=node,
                 bundle=str(self._bundle.path.resolve()),
-                broker=str(self._broker),
+                broker=self._brokers,
                 fleet=self._fleet,
                 state=str(self._folder / "state"),
                 keepalive_s=self._keepalive_s,

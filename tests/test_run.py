@@ -146,7 +146,7 @@ def test_nobody_there_is_one_sentence(bundle, tmp_path, monkeypatch):
     with running_broker() as url:
         raw = {"iot": __import__("numpy").zeros((3, 36), "float32")}
         with (
-            Driver(url, "empty", bundle, raw) as driver,
+            Driver([url], "empty", bundle, raw) as driver,
             pytest.raises(FleetSilent, match="nothing is heard of cloud, e1, f1, f2"),
         ):
             driver.wait_for(list(bundle.manifest.nodes), timeout_s=0.3)
