@@ -13,11 +13,11 @@ import msgspec
 
 from broker.beat import MAX_INTERVAL_MS
 from broker.errors import FogError
-from broker.link import Link, Message, parse_url
+from broker.link import BrokerUrl, Link, LinkError, Message, parse_url
 from broker.presence import MISSED, Reason, Status, StatusError, decode_status, encode_status
 from broker.topics import Topics, require_name
 from edge_agent.bundle import Bundle, load
-from edge_agent.epoch import next_epoch
+from edge_agent.epoch import last_epoch, next_epoch
 from edge_agent.node import Node
 from edge_agent.service import Supervisor
 from edge_agent.session import Session
@@ -84,6 +84,32 @@ def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool])
     Agent(config, bundle, load_session(bundle, config.node, config.threads), supervisor, is_stopping).serve()
 
 
+def report_hung(config: Config) -> None:
+    """Publish, in place of the agent that its watchdog has ended, that it hung: its last will cannot know.
+
+    Raises EpochError or LinkError.
+    """
+    topic = Topics(config.fleet).status(config.node)
+    status = Status(online=False, epoch=last_epoch(_epoch_file(config)), reason="hung")
+    first, *others = _brokers(config)
+    with Link(first, _client_id(config), others=others) as link:
+        link.connect()
+        if not link.publish_confirmed(topic, encode_status(status), retain=True, timeout_s=_FAREWELL_S):
+            raise LinkError(f"{link.url} did not confirm that {config.node} hung")
+
+
+def _epoch_file(config: Config) -> Path:
+    return Path(config.state) / f"{config.node}.epoch"
+
+
+def _client_id(config: Config) -> str:
+    return f"{config.fleet}-{config.node}"
+
+
+def _brokers(config: Config) -> list[BrokerUrl]:
+    return [parse_url(each) for each in ([config.broker] if isinstance(config.broker, str) else config.broker)]
+
+
 class Agent:
     """A node, its link, and its life: an epoch that begins with a birth and ends with a death."""
 
@@ -100,7 +126,7 @@ class Agent:
         self._supervisor = supervisor
         self._is_stopping = is_stopping
         self._own_status = topics.status(config.node)
-        self._epoch_file = Path(config.state) / f"{config.node}.epoch"
+        self._epoch_file = _epoch_file(config)
         self._remembered_epoch = 0
         self._was_up = False
         self._is_epoch_used = False
@@ -114,11 +140,10 @@ class Agent:
             beat_ms=min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4)),  # its echo feeds the watchdog
             missed=config.missed_beats,
         )
-        brokers = [config.broker] if isinstance(config.broker, str) else config.broker
-        first, *others = map(parse_url, brokers)
+        first, *others = _brokers(config)
         self._link = Link(
             first,
-            f"{config.fleet}-{config.node}",
+            _client_id(config),
             others=others,
             subscriptions=[(self._own_status, 1), *self._node.subscriptions],
             on_message=self._on_message,

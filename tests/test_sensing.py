@@ -3,11 +3,13 @@
 import contextlib
 import json
 import socket
+import subprocess
 import time
 
 import msgspec
 import pytest
 from relay import relay
+from support import command
 from test_agent import agent, listener
 
 from benchmarks.fleet import running_trial
@@ -130,6 +132,23 @@ def test_agents_that_wait_for_their_broker_feed_the_watchdog(tmp_path, bundle):
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "6000000"}
         with agent(tmp_path, BrokerUrl(*taken.getsockname()), bundle.path, **environment):
             assert [notify.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+
+
+def test_a_node_that_its_watchdog_ended_is_seen_as_hung(tmp_path, broker, bundle):
+    with listener(broker, TOPICS.metrics("f2")) as (link, heard), agent(tmp_path, broker, bundle.path, "f2"):
+
+        def sees(state):
+            return heard and msgspec.json.decode(heard[-1][1], type=Metrics).view["e1"].state == state
+
+        with agent(tmp_path, broker, bundle.path, "e1") as process:
+            assert link.poll_until(lambda: sees("alive"), 20)
+            process.kill()  # what systemd does when it is not fed
+            assert link.poll_until(lambda: sees("dead"), 5)
+        hung = [command("fogguard-agent"), "--config", tmp_path / "e1.json", "--hung"]
+        assert subprocess.run(hung, timeout=20).returncode == 0
+        assert link.poll_until(lambda: sees("hung"), 5)
+        with agent(tmp_path, broker, bundle.path, "e1"):
+            assert link.poll_until(lambda: sees("alive"), 20)
 
 
 def test_malformed_beats_are_counted_and_forged_ones_revive_nobody_dead(tmp_path, broker, bundle):
