@@ -32,7 +32,7 @@ class Counters(msgspec.Struct, kw_only=True):
     """What became of a node's steps; each opened is complete, cut off, dropped under overload, or still open.
 
     `null` are those that put out Φ. Counted apart: frames that came too late or twice, how often an ancestor fell
-    silent, connections after the first, and messages that were not sent because too many waited already.
+    silent, connections after the first, and messages that were not sent because the link was down or stuck.
     """
 
     steps: int = 0
