@@ -16,7 +16,7 @@ except ImportError:
     sys.exit("fogguard: the workstation's commands are not installed here: pip install 'fogguard[all]'")
 
 from benchmarks.commands import bench
-from benchmarks.options import BrokerChoice, BundlePath, Json, require_writable, write
+from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, require_writable, write
 
 if TYPE_CHECKING:
     from export.variants import Choice
@@ -41,7 +41,6 @@ VariantName = Literal["vanilla", "deepfogguard", "failout", "mux", "fogguard"]
 Weights = Literal["one", "reliability", "normalised", "learned"]
 Maps = Literal["none", "widths", "all"]
 Split = Literal["row", "group", "given"]
-Rate = Annotated[float, typer.Option(help="Steps a second.", min=0.1, max=100_000)]
 
 
 @app.command(epilog="Example: fogguard demo --json demo.json")

@@ -1,12 +1,12 @@
-"""`fogguard bench`: speed, as ratios of things timed in the same run; each command imports what it needs when used."""
+"""`fogguard bench`: how fast, and how soon failures are sensed; each command imports what it needs when it is used."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from benchmarks.options import BrokerChoice, BundlePath, Json, require_writable, write
+from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, require_writable, write
 
-bench = typer.Typer(no_args_is_help=True, help="Measure speed, as ratios of things timed in the same run.")
+bench = typer.Typer(no_args_is_help=True, help="Measure how fast things are, and how soon failures are sensed.")
 
 
 @bench.command("evaluation", epilog="Example: fogguard bench evaluation camera-bundle --json evaluation.json")
@@ -32,6 +32,32 @@ def evaluation(
         ],
     )
     write(json, found)
+
+
+@bench.command("failover", epilog="Example: fogguard bench failover demo/bundle --by freeze --times 30")
+def failover(
+    bundle: BundlePath,
+    by: Annotated[Literal["kill", "freeze"] | None, typer.Option(help="How nodes fail. [default: both]")] = None,
+    times: Annotated[int, typer.Option(help="How many failures of each kind.", min=1)] = 30,
+    steps: Annotated[int, typer.Option(help="How many to measure after each.", min=1)] = 100,
+    rate: Rate = 200.0,
+    broker: BrokerChoice = None,
+    json: Json = None,
+) -> None:
+    """Let the nodes of a local fleet fail in turn, and time how soon the others sense it and what it costs."""
+    from benchmarks.environment import head
+    from benchmarks.failover import WAYS, fail_over
+    from benchmarks.fleet import running_trial
+    from benchmarks.terminal import print_failovers, say
+
+    require_writable(json)
+    start = head(emulated="every node is a process on this machine, killed by SIGKILL or frozen by SIGSTOP")
+    with running_trial(bundle, broker=broker, rate=rate, progress=say) as trial:
+        trial.driver.begin("all alive", frozenset(trial.bundle.manifest.order))
+        trial.driver.settle()
+        classes = {kind: fail_over(trial, kind, times, steps, say) for kind in ([by] if by else WAYS)}
+    print_failovers(classes)
+    write(json, {"bundle": trial.bundle.id.hex(), "rate": rate, "classes": classes}, start)
 
 
 @bench.command("latency", epilog="Example: fogguard bench latency demo/bundle --broker mosquitto")

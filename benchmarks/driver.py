@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 import msgspec
@@ -11,12 +11,13 @@ from benchmarks.recording import Phase, StepRecord
 from broker.errors import FailureFound
 from broker.frame import Frame, encode
 from broker.link import BrokerUrl, Link
-from broker.presence import Presence, Status, StatusError, decode_status
+from broker.presence import Presence, State, Status, StatusError, decode_status
 from broker.topics import Topics
 from edge_agent.agent import load_session
-from edge_agent.answer import Answer, Metrics
+from edge_agent.answer import Answer
 from edge_agent.bundle import Bundle
 from edge_agent.flow import fed
+from edge_agent.metrics import Metrics
 from edge_agent.session import Floats
 from export.failures import GUESS
 
@@ -39,7 +40,7 @@ class Driver:
     """One link that publishes for every sensor and hears the sink.
 
     Args:
-        broker: Where the fleet meets.
+        brokers: Where the fleet meets; when the first dies, the next.
         fleet: The fleet's name.
         bundle: What it runs.
         raw: Per sensor, the (rows, width) raw values to feed, over and over.
@@ -51,7 +52,7 @@ class Driver:
 
     def __init__(
         self,
-        broker: BrokerUrl,
+        brokers: Sequence[BrokerUrl],
         fleet: str,
         bundle: Bundle,
         raw: Mapping[str, Floats],
@@ -79,14 +80,15 @@ class Driver:
         self._between: list[StepRecord] = []
         self._presence = Presence(manifest.nodes)
         self._status_topics = {self._topics.status(node): node for node in manifest.nodes}
-        self._sink_view: dict[str, str] = {}
+        self.metrics: dict[str, Metrics] = {}
         self._viewed_ns: dict[str, int] = {}
         self._known_sets: dict[frozenset[str], frozenset[str]] = {}  # one object for each, not one a step
-        topics = [(self._topics.result, 0), (self._topics.metrics(manifest.sink), 0)]
+        topics = [self._topics.result, *(self._topics.metrics(node) for node in manifest.nodes)]
         self._link = Link(
-            broker,
+            brokers[0],
             f"{fleet}-driver-{self._epoch}",
-            subscriptions=[*topics, *((topic, 1) for topic in self._status_topics)],
+            others=brokers[1:],
+            subscriptions=[*((topic, 0) for topic in topics), *((topic, 1) for topic in self._status_topics)],
             on_message=self._on_message,
         )
 
@@ -106,7 +108,7 @@ class Driver:
         def ready() -> bool:
             self.watch()
             others = (node for node in nodes if node != sink)
-            return all(map(self._presence.is_alive, nodes)) and all(self._sees(node, "alive") for node in others)
+            return all(map(self._presence.is_alive, nodes)) and all(node in self.sink_alive() for node in others)
 
         if not self._link.poll_until(ready, timeout_s):
             silent = sorted(node for node in nodes if not self._presence.is_alive(node))
@@ -153,7 +155,7 @@ class Driver:
         def settled() -> bool:
             nonlocal seen_ns
             self.watch()
-            if any(not self._sees(node, "alive" if node in phase.alive else "dead") for node in order):
+            if self.sink_alive() & set(order) != phase.alive:
                 seen_ns = 0
                 return False
             seen_ns = seen_ns or time.monotonic_ns()
@@ -162,7 +164,7 @@ class Driver:
 
         if not self._feed(phase.transition, settled, timeout_s):
             raise FleetSilent(
-                f"phase {phase.name!r}: after {timeout_s:.0f} s the sink sees {self._sink_view}, "
+                f"phase {phase.name!r}: after {timeout_s:.0f} s the sink sees {self.sink_states()}, "
                 f"and no answer came from exactly {sorted(contributors) or 'nobody'}"
             )
         phase.sensed_ms = {node: (self._viewed_ns[node] - phase.began_ns) / 1e6 for node in killed}
@@ -183,9 +185,14 @@ class Driver:
         """Wait until every step is answered or counts as lost."""
         self._link.poll_until(lambda: not self._open, self.deadline_ms / 1e3 + _GRACE_S)
 
+    def sink_states(self) -> dict[str, State]:
+        """Return how the sink sees each of its ancestors, as it told last."""
+        told = self.metrics.get(self.bundle.manifest.sink)
+        return {node: sensed.state for node, sensed in told.view.items()} if told else {}
+
     def sink_alive(self) -> frozenset[str]:
         """Return the nodes that the sink sees alive."""
-        return frozenset(node for node, state in self._sink_view.items() if state == "alive")
+        return frozenset(node for node, state in self.sink_states().items() if state == "alive")
 
     def expected_contributors(self, alive: frozenset[str]) -> frozenset[str]:
         """Return the sensors and nodes whose units are in an answer when exactly `alive` of `order` live."""
@@ -236,9 +243,6 @@ class Driver:
         if oldest is not None and time.monotonic_ns() - oldest[1].sent_ns > limit_ns:
             del self._open[oldest[0]]
 
-    def _sees(self, node: str, state: str) -> bool:
-        return self._sink_view.get(node) == state
-
     def _on_message(self, topic: str, payload: bytes) -> None:
         now_ns = time.monotonic_ns()
         try:
@@ -248,7 +252,7 @@ class Driver:
                 if payload:
                     self._on_status(self._status_topics[topic], decode_status(payload), now_ns)
             else:
-                self._on_view(_decode_metrics(payload).view, now_ns)
+                self._on_metrics(_decode_metrics(payload), now_ns)
         except (msgspec.DecodeError, StatusError) as error:
             _log.warning("%s carries something else than expected: %s", topic, error)
 
@@ -267,8 +271,10 @@ class Driver:
             record.label = GUESS if answer.guess else answer.label
             record.contributors = self._known_sets.setdefault(contributors, contributors)
 
-    def _on_view(self, view: dict[str, str], now_ns: int) -> None:
-        for node, state in view.items():
-            if self._sink_view.get(node) != state:
-                self._viewed_ns[node] = now_ns
-        self._sink_view = view
+    def _on_metrics(self, metrics: Metrics, now_ns: int) -> None:
+        if metrics.node == self.bundle.manifest.sink:
+            before = self.sink_states()
+            for node, sensed in metrics.view.items():
+                if (before.get(node) == "alive") != (sensed.state == "alive"):
+                    self._viewed_ns[node] = now_ns
+        self.metrics[metrics.node] = metrics

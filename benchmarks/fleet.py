@@ -48,14 +48,14 @@ class Trial:
 
 
 @contextlib.contextmanager
-def broker_at(where: str | None) -> Iterator[BrokerUrl]:
-    """Yield a broker: `mqtt://HOST:PORT` as it is, `embedded` or `mosquitto` started here, None whichever there is."""
+def brokers_at(where: str | None) -> Iterator[list[BrokerUrl]]:
+    """Yield the brokers: mqtt://HOST:PORT,… as they are, embedded or mosquitto started here, None what there is."""
     kinds: dict[str | None, Kind | None] = {None: None, "embedded": "embedded", "mosquitto": "mosquitto"}
     if where in kinds:
         with running_broker(kinds[where]) as url:
-            yield url
+            yield [url]
     elif where is not None and where.startswith("mqtt"):
-        yield parse_url(where)
+        yield [parse_url(each) for each in where.split(",")]
     else:
         raise FogError(f"--broker {where!r}: write mqtt://HOST:PORT, embedded or mosquitto")
 
@@ -87,13 +87,13 @@ def running_trial(
     predicted = {mask: labels(logits, len(held_out.truth)) for mask, logits in answers.items()}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogguard-fleet-")))
-        url = stack.enter_context(broker_at(broker))
-        agents = stack.enter_context(LocalFleet(bundle, url, name, folder)) if local else None
+        urls = stack.enter_context(brokers_at(broker))
+        agents = stack.enter_context(LocalFleet(bundle, urls, name, folder)) if local else None
         watch = agents.require_running if agents else lambda: None
-        driver = stack.enter_context(Driver(url, name, bundle, held_out.raw, rate=rate, watch=watch))
+        driver = stack.enter_context(Driver(urls, name, bundle, held_out.raw, rate=rate, watch=watch))
         up = [node for node in bundle.manifest.nodes if node not in down]
         if agents:
-            progress(f"starting {len(up)} agents at {url}")
+            progress(f"starting {len(up)} agents at {urls[0]}")
             agents.start(up)
         driver.wait_for(up)
         yield Trial(bundle, held_out, predicted, driver, agents)

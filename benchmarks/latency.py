@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from benchmarks.fleet import broker_at
+from benchmarks.fleet import brokers_at
 from benchmarks.floor import STEP, running_floor
 from broker.errors import FailureFound
 from broker.frame import HEADER_BYTES, Frame, encode
@@ -168,9 +168,9 @@ def measure(
     sensed = _sensed(bundle)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogguard-latency-")))
-        url = stack.enter_context(broker_at(broker))
+        url, *_ = stack.enter_context(brokers_at(broker))
         progress(f"starting the fleet, and the bare relay of its graphs, at {url}")
-        agents = stack.enter_context(LocalFleet(bundle, url, "latency", folder))
+        agents = stack.enter_context(LocalFleet(bundle, [url], "latency", folder))
         ready_s = _start(agents, bundle, url)
         topic = stack.enter_context(running_floor(bundle, url, folder))
         idle_cpu_percent = _idle(agents)

@@ -49,8 +49,13 @@ def _changed(trial: Trial, alive: frozenset[str], report: Callable[[str], None])
 
 
 def _name(trial: Trial, alive: frozenset[str]) -> str:
-    dead = [node for node in trial.bundle.manifest.order if node not in alive]
-    return f"{', '.join(dead)} dead" if dead else "all alive"
+    """Return who is out of it, and how the sink sees them."""
+    states = trial.driver.sink_states()
+    out: dict[str, list[str]] = {}
+    for node in trial.bundle.manifest.order:
+        if node not in alive:
+            out.setdefault(states.get(node, "dead"), []).append(node)
+    return "; ".join(f"{', '.join(nodes)} {state}" for state, nodes in out.items()) or "all alive"
 
 
 def _line(trial: Trial) -> str:

@@ -12,8 +12,13 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the machine-rea
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `fogguard export`.")]
 BrokerChoice = Annotated[
     str | None,
-    typer.Option("--broker", metavar="WHERE", help="mqtt://HOST:PORT, embedded or mosquitto [default: what is here]"),
+    typer.Option(
+        "--broker",
+        metavar="WHERE",
+        help="mqtt://HOST:PORT, or several with commas; embedded, mosquitto [default: what is here]",
+    ),
 ]
+Rate = Annotated[float, typer.Option(help="Steps a second.", min=0.1, max=100_000)]
 
 
 def write(json: Path | None, body: Any, start: Any = None) -> None:

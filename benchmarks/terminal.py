@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmarks.phases import PhaseReport
 
 if TYPE_CHECKING:
+    from benchmarks.failover import By, Failover
     from export.average import Average, Evaluation
     from export.check import Finding  # brings torch, which most commands do not need
 
@@ -121,3 +122,30 @@ def print_findings(findings: "Iterable[Finding]") -> None:
     for finding in findings:
         results.print("ok  " if finding.ok else "FAIL", style="green" if finding.ok else "bold red", end=" ")
         results.print(f"{finding.name}: {finding.detail}", soft_wrap=True)
+
+
+def print_failovers(classes: "Mapping[By, Failover]") -> None:
+    """Print what each class of failure does."""
+    columns = (
+        "class",
+        "n",
+        "sensed p50",
+        "p95",
+        "max ms",
+        "answer p95",
+        "cut",
+        "lost",
+        "late",
+        "wrong",
+        "false alarms",
+    )
+    rows = [
+        (
+            name,
+            *(str(each.n), f"{each.sensed_ms.p50:.1f}", f"{each.sensed_ms.p95:.1f}", f"{each.sensed_ms.max:.1f}"),
+            f"{each.answer_ms.p95:.1f}",
+            *map(str, (each.cut, each.lost, each.late, each.wrong, each.false_suspicions)),
+        )
+        for name, each in classes.items()
+    ]
+    print_table("Failures as the nodes sense them", columns, rows)

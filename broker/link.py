@@ -3,7 +3,7 @@
 One thread owns a link and drives it by calling `poll`; no other thread exists. An exception in a message
 handler is therefore raised where `poll` was called, not lost in a network thread. The guarantee is that of
 MQTT with QoS 0: what arrives is whole and in order for each topic, and anything may be missing; nothing is
-queued while the broker is away.
+queued while the broker is away, or for longer than a moment while it does not read.
 
 Small messages are sent at once (TCP_NODELAY) and acknowledged at once (TCP_QUICKACK, where there is one):
 without both, two messages in a row cost 40 ms at each hop.
@@ -24,11 +24,15 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from broker.brokers import Brokers
 from broker.errors import FailureFound, FogError
 
 _log = logging.getLogger("fogguard.link")
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
 _HANDSHAKE_S: Final = 5.0
+_HASTY_HANDSHAKE_S: Final = 0.4  # if another broker stands by
+_STALE_S: Final = 0.25
+_NOT_YET: Final = ("Server unavailable", "Server busy")
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 _BRIEF_S: Final = 2.0
 _BRIEF_LIVES: Final = 5
@@ -76,6 +80,7 @@ class Link:
 
     Args:
         url: Where the broker is.
+        others: Where to go when it dies, in this order; then `url` tells where the link is.
         client_id: Unique in the broker. Two clients of one id throw each other out for ever: whoever loses five
             connections in a row within two seconds each gives up with LinkLost.
         subscriptions: Topic filters and their QoS, renewed with every connection.
@@ -90,6 +95,7 @@ class Link:
         url: BrokerUrl,
         client_id: str,
         *,
+        others: Sequence[BrokerUrl] = (),
         subscriptions: Sequence[tuple[str, int]] = (),
         on_message: Callable[[str, bytes], None] = lambda _topic, _payload: None,
         on_up: Callable[[], None] = lambda: None,
@@ -98,6 +104,11 @@ class Link:
     ) -> None:
         self.url = url
         self.is_up = False
+        self.activity = 0
+        """Grows with whatever is read, and with every attempt to connect: a link that moves is not hung."""
+        self._brokers = Brokers([url, *others])
+        self._handshake_s = _HASTY_HANDSHAKE_S if others else _HANDSHAKE_S
+        self._unread_since_s: float | None = None
         self._subscriptions = [(topic, SubscribeOptions(qos=qos)) for topic, qos in subscriptions]
         self._client_id = client_id
         self._on_up = on_up
@@ -110,7 +121,7 @@ class Link:
         self._brief_lives = 0
         self._failure: FogError | None = None
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
-        client.connect_timeout = _HANDSHAKE_S
+        client.connect_timeout = self._handshake_s
         client.on_socket_open = _send_at_once
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
@@ -135,7 +146,7 @@ class Link:
     def connect(self, timeout_s: float = _HANDSHAKE_S) -> None:
         """Return once the link is up; raises LinkError if it is not within `timeout_s` seconds."""
         try:
-            self._attempt()
+            self._attempt(self._brokers.all())
         except OSError as error:
             raise LinkError(
                 f"no broker answers at {self.url} ({error}): start one with `fogguard broker`, or check --broker"
@@ -162,10 +173,15 @@ class Link:
         wants_write = [connection] if self._client.want_write() else []
         readable, writable, _ = select.select([connection], wants_write, [], max(0.0, timeout_s))
         if readable:
+            self.activity += 1
             self._client.loop_read()
             _acknowledge_at_once(connection)
         if writable or self._client.want_write():
             self._client.loop_write()
+        if not self._client.want_write():
+            self._unread_since_s = None
+        elif self._unread_since_s is None:
+            self._unread_since_s = time.monotonic()
         self._client.loop_misc()
         if not self.is_up and time.monotonic() > self._handshake_ends_s:
             self.drop()
@@ -183,10 +199,19 @@ class Link:
             self.poll(min(left_s, 0.1))
         return True
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
-        """Send `payload`; with QoS 0 it is dropped while the link is down."""
-        if self.is_up or qos:
-            self._client.publish(topic, payload, qos, retain)
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
+        """Send `payload`; with QoS 0 it is dropped while the link is down or the broker does not read.
+
+        Returns whether it was handed on.
+        """
+        if not qos and (not self.is_up or self._is_stuck()):
+            return False
+        self._client.publish(topic, payload, qos, retain)
+        return True
+
+    def _is_stuck(self) -> bool:
+        """Whether what was to be sent has waited for too long: more would only grow old behind it."""
+        return self._unread_since_s is not None and time.monotonic() - self._unread_since_s > _STALE_S
 
     def publish_confirmed(self, topic: str, payload: bytes, *, retain: bool, timeout_s: float) -> bool:
         """Publish with QoS 1 and poll until the broker has it; return whether it did in time."""
@@ -195,12 +220,20 @@ class Link:
         sent = self._client.publish(topic, payload, 1, retain)
         return self.poll_until(lambda: sent.is_published() or not self.is_up, timeout_s) and self.is_up
 
-    def _attempt(self) -> None:
+    def _attempt(self, urls: Sequence[BrokerUrl]) -> None:
+        """Begin a connection to the first of `urls` that takes one; raises OSError if none does."""
+        self.activity += 1
         if self._last_will is not None:
             will = self._last_will()
             self._client.will_set(will.topic, will.payload, qos=1, retain=True)
-        self._handshake_ends_s = time.monotonic() + _HANDSHAKE_S
-        self._client.connect(self.url.host, self.url.port, self._keepalive_s, clean_start=True)
+        for position, self.url in enumerate(urls, 1):
+            self._handshake_ends_s = time.monotonic() + self._handshake_s
+            try:
+                self._client.connect(self.url.host, self.url.port, self._keepalive_s, clean_start=True)
+                return
+            except OSError:
+                if position == len(urls):
+                    raise
 
     def _reconnect_when_due(self, timeout_s: float) -> None:
         if self._failure is not None:
@@ -212,12 +245,14 @@ class Link:
         self._next_attempt_s = time.monotonic() + self._retry_s
         self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
         try:
-            self._attempt()
+            self._attempt(self._brokers.candidates(time.monotonic()))
         except OSError as error:
             _log.warning("no broker at %s (%s), trying again", self.url, error)
 
     def _connected(self, client: mqtt.Client, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
-        if reason.is_failure:
+        if str(reason) in _NOT_YET:
+            self.drop()
+        elif reason.is_failure:
             self._failure = LinkLost(f"{self.url} refused {self._client_id!r}: {reason}")
         elif self._subscriptions:
             client.subscribe(self._subscriptions)
@@ -235,12 +270,15 @@ class Link:
         self.is_up = True
         self._up_since_s = time.monotonic()
         self._retry_s = _FIRST_RETRY_S
+        self._brokers.on_up(self.url)
         self._on_up()
 
     def _disconnected(self, _c: mqtt.Client, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         if self.is_up:
             was_brief = time.monotonic() - self._up_since_s < _BRIEF_S
             self._brief_lives = self._brief_lives + 1 if was_brief else 0
+        else:
+            self._brokers.on_silence(self.url)
         self.is_up = False
         # Some brokers say why they end a connection; others, mosquitto 2.0 among them, just close it.
         if reason == "Session taken over" or self._brief_lives >= _BRIEF_LIVES:

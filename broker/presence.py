@@ -1,9 +1,18 @@
 """Who is alive, as one observer has sensed it.
 
 A node's life is one epoch: it begins with a retained birth and ends with a death, which is the last
-will (`lost`) or the node's own farewell (`stopped`). Deaths may arrive after the node was born again,
-and frames after their sender died: whatever carries an older epoch than the latest is ignored. Time
-comes in as an argument.
+will (`lost`), the node's own farewell (`stopped`), or what its watchdog left behind (`hung`). Deaths may
+arrive after the node was born again, and frames after their sender died: whatever carries an older epoch
+than the latest is ignored. Time comes in as an argument.
+
+    alive ──silent for too long──► suspect ──a beat or frame of this life──► alive
+      │                               │
+      ├──cut off at several deadlines in a row──► slow ──delivers in time──► alive
+      │
+      └──will, farewell──► dead ◄──will──┘          watchdog ──► hung            a new epoch ──► alive
+
+Silence is judged up to a moment from which everything must have arrived: the sending of an own beat that came
+back through the broker. So neither an observer that was held up nor a busy broker makes a node suspect.
 """
 
 from collections.abc import Iterable
@@ -11,10 +20,12 @@ from typing import Final, Literal
 
 import msgspec
 
+from broker.beat import Pulse
 from broker.errors import FogError
 
-State = Literal["alive", "dead"]
-Layer = Literal["none", "birth", "frame", "will", "farewell"]
+State = Literal["alive", "suspect", "slow", "hung", "dead"]
+Layer = Literal["none", "birth", "beat", "frame", "deadline", "will", "farewell", "watchdog"]
+Reason = Literal["", "lost", "stopped", "hung"]
 
 
 class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -23,7 +34,7 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     online: bool
     epoch: int
     bundle: str = ""
-    reason: Literal["", "lost", "stopped"] = ""
+    reason: Reason = ""
 
 
 class StatusError(FogError):
@@ -39,6 +50,16 @@ class Sensed(msgspec.Struct, frozen=True, kw_only=True):
     layer: Layer
 
 
+MISSED: Final = 3
+"""How many beats, or deadlines, in a row a node may miss."""
+
+_OVER: Final = ("dead", "hung")
+_DEATHS: Final[dict[Reason, tuple[State, Layer]]] = {
+    "": ("dead", "will"),
+    "lost": ("dead", "will"),
+    "stopped": ("dead", "farewell"),
+    "hung": ("hung", "watchdog"),
+}
 _NEVER_SEEN: Final = Sensed(state="dead", epoch=-1, since_ns=0, layer="none")
 _encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(Status)
 
@@ -56,33 +77,100 @@ def decode_status(payload: bytes) -> Status:
         raise StatusError(f"not a status: {error}") from error
 
 
-class Presence:
-    """The states of the watched nodes; a node never heard of counts as dead."""
+class _Record:
+    """What is remembered of a node beside its state; a strike is a deadline that it missed."""
 
-    def __init__(self, nodes: Iterable[str]) -> None:
+    def __init__(self, missed: int) -> None:
+        self.pulse = Pulse(missed)
+        self.strikes = 0
+        self.struck_ns = 0
+
+
+class Presence:
+    """The states of the watched nodes; a node never heard of counts as dead.
+
+    Args:
+        nodes: Who is watched.
+        missed: How many beats, or deadlines, in a row a node may miss.
+    """
+
+    def __init__(self, nodes: Iterable[str], missed: int = MISSED) -> None:
         self.view: dict[str, Sensed] = dict.fromkeys(nodes, _NEVER_SEEN)
+        self._missed = missed
+        self._records = {node: _Record(missed) for node in self.view}
 
     def is_alive(self, node: str) -> bool:
-        """Whether `node` is alive as far as is known."""
+        """Whether `node` is alive and well as far as is known."""
         return self.view[node].state == "alive"
 
     def alive(self) -> frozenset[str]:
-        """Return the nodes that are alive."""
+        """Return the nodes that are alive and well: worth waiting for."""
         return frozenset(node for node, sensed in self.view.items() if sensed.state == "alive")
 
     def on_status(self, node: str, status: Status, now_ns: int) -> bool:
         """Take in a birth or a death; return whether the node's state or epoch changed."""
         known = self.view[node]
-        if status.epoch < known.epoch or (status.epoch == known.epoch and known.state == "dead"):
+        if status.epoch < known.epoch:
             return False
         if status.online:
-            return self._change(node, "alive", status.epoch, now_ns, "birth")
-        layer: Layer = "farewell" if status.reason == "stopped" else "will"
-        return self._change(node, "dead", status.epoch, now_ns, layer)
+            # A birth is retained: the broker repeats it without the node's help, so it is no sign of life.
+            return status.epoch > known.epoch and self._begin(node, status.epoch, now_ns, "birth")
+        state, layer = _DEATHS[status.reason]
+        if status.epoch == known.epoch and known.state in _OVER and state != "hung":
+            return False  # the watchdog's word comes after the will, and explains it
+        return self._change(node, state, status.epoch, now_ns, layer)
 
-    def on_frame(self, node: str, epoch: int, now_ns: int) -> bool:
-        """Take a frame as a sign of life; return whether the node's state or epoch changed."""
-        return epoch > self.view[node].epoch and self._change(node, "alive", epoch, now_ns, "frame")
+    def on_sign(
+        self, node: str, epoch: int, now_ns: int, layer: Literal["beat", "frame"], interval_ns: int | None = None
+    ) -> bool:
+        """Take in a sign of life, a beat with its promise; return whether the node's state or epoch changed."""
+        known = self.view[node]
+        if epoch < known.epoch or (epoch == known.epoch and known.state in _OVER):
+            return False
+        is_new = epoch > known.epoch and self._begin(node, epoch, now_ns, layer)
+        self._records[node].pulse.hear(now_ns, interval_ns)
+        return is_new or (known.state == "suspect" and self._change(node, "alive", epoch, now_ns, layer))
+
+    def judge(self, until_ns: int, now_ns: int) -> list[str]:
+        """Suspect whoever was silent for too long up to `until_ns`, and return them."""
+        silent = [
+            node
+            for node, sensed in self.view.items()
+            if sensed.state in ("alive", "slow") and self._records[node].pulse.is_overdue(until_ns)
+        ]
+        for node in silent:
+            self._change(node, "suspect", self.view[node].epoch, now_ns, "beat")
+        return silent
+
+    def on_delivery(self, node: str, now_ns: int) -> bool:
+        """Take in that a frame came before its step's deadline; return whether the node's state changed."""
+        self._records[node].strikes = 0
+        known = self.view[node]
+        return known.state == "slow" and self._change(node, "alive", known.epoch, now_ns, "frame")
+
+    def on_missed_deadline(self, node: str, opened_ns: int, now_ns: int) -> bool:
+        """Take in that a step opened at `opened_ns` was cut off without this node; return whether it is slow now.
+
+        One hold-up cuts off every step under way, and counts once.
+        """
+        record = self._records[node]
+        if opened_ns < record.struck_ns:
+            return False
+        record.strikes += 1
+        record.struck_ns = now_ns
+        known = self.view[node]
+        is_slow = record.strikes >= self._missed and known.state == "alive"
+        return is_slow and self._change(node, "slow", known.epoch, now_ns, "deadline")
+
+    def restart(self, now_ns: int) -> None:
+        """Forgive everyone's silence: the observer itself was cut off."""
+        for record in self._records.values():
+            record.pulse.restart(now_ns)
+
+    def _begin(self, node: str, epoch: int, now_ns: int, layer: Layer) -> bool:
+        self._records[node] = record = _Record(self._missed)
+        record.pulse.restart(now_ns)
+        return self._change(node, "alive", epoch, now_ns, layer)
 
     def _change(self, node: str, state: State, epoch: int, now_ns: int, layer: Layer) -> bool:
         known = self.view[node]

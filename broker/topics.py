@@ -29,6 +29,10 @@ class Topics:
         """Retained birth and death of a node."""
         return f"fog/{self.fleet}/{node}/status"
 
+    def beat(self, node: str) -> str:
+        """A node's signs of life, several a second."""
+        return f"fog/{self.fleet}/{node}/beat"
+
     def metrics(self, node: str) -> str:
         """Counters, and how the node sees its ancestors."""
         return f"fog/{self.fleet}/{node}/metrics"

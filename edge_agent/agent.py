@@ -1,22 +1,23 @@
 """An agent: one node on a real broker, for as long as the process lives.
 
-One thread does everything, from the socket to the inference and back; it feeds the systemd watchdog, so a
-loop that hangs is a loop that gets restarted.
+One thread does everything, from the socket to the inference and back; it feeds the systemd watchdog when it comes
+round and the link has moved since. So an inference that hangs gets restarted, and a connection that nothing comes from
+any more, not even the own beats.
 """
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
+from broker.beat import MAX_INTERVAL_MS
 from broker.errors import FogError
-from broker.link import Link, Message, parse_url
-from broker.presence import Status, StatusError, decode_status, encode_status
+from broker.link import BrokerUrl, Link, LinkError, Message, parse_url
+from broker.presence import MISSED, Reason, Status, StatusError, decode_status, encode_status
 from broker.topics import Topics, require_name
 from edge_agent.bundle import Bundle, load
-from edge_agent.epoch import next_epoch
+from edge_agent.epoch import last_epoch, next_epoch
 from edge_agent.node import Node
 from edge_agent.service import Supervisor
 from edge_agent.session import Session
@@ -31,15 +32,17 @@ class ConfigError(FogError):
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The device's own file, JSON: which node of which bundle, and which broker."""
+    """The device's own file, JSON: which node of which bundle, and which broker, or several in the order of choice."""
 
     node: str
     bundle: str
-    broker: str
+    broker: str | tuple[str, ...]
     fleet: str
     state: str
     keepalive_s: int = 2
     threads: int = 1
+    beat_ms: int = 50
+    missed_beats: int = MISSED
 
 
 def load_config(file: Path) -> Config:
@@ -54,6 +57,10 @@ def load_config(file: Path) -> Config:
     require_name(config.node, f"{file}: node")
     if not 1 <= config.keepalive_s <= 3600 or config.threads < 1:
         raise ConfigError(f"{file}: keepalive_s lies between 1 and 3600, threads is at least 1")
+    if not config.broker:
+        raise ConfigError(f"{file}: broker names none: write mqtt://HOST:PORT")
+    if not 5 <= config.beat_ms <= MAX_INTERVAL_MS or not 1 <= config.missed_beats <= 1000:
+        raise ConfigError(f"{file}: beat_ms lies between 5 and {MAX_INTERVAL_MS}, missed_beats between 1 and 1000")
     return config
 
 
@@ -77,6 +84,32 @@ def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool])
     Agent(config, bundle, load_session(bundle, config.node, config.threads), supervisor, is_stopping).serve()
 
 
+def report_hung(config: Config) -> None:
+    """Publish, in place of the agent that its watchdog has ended, that it hung: its last will cannot know.
+
+    Raises EpochError or LinkError.
+    """
+    topic = Topics(config.fleet).status(config.node)
+    status = Status(online=False, epoch=last_epoch(_epoch_file(config)), reason="hung")
+    first, *others = _brokers(config)
+    with Link(first, _client_id(config), others=others) as link:
+        link.connect()
+        if not link.publish_confirmed(topic, encode_status(status), retain=True, timeout_s=_FAREWELL_S):
+            raise LinkError(f"{link.url} did not confirm that {config.node} hung")
+
+
+def _epoch_file(config: Config) -> Path:
+    return Path(config.state) / f"{config.node}.epoch"
+
+
+def _client_id(config: Config) -> str:
+    return f"{config.fleet}-{config.node}"
+
+
+def _brokers(config: Config) -> list[BrokerUrl]:
+    return [parse_url(each) for each in ([config.broker] if isinstance(config.broker, str) else config.broker)]
+
+
 class Agent:
     """A node, its link, and its life: an epoch that begins with a birth and ends with a death."""
 
@@ -93,12 +126,25 @@ class Agent:
         self._supervisor = supervisor
         self._is_stopping = is_stopping
         self._own_status = topics.status(config.node)
-        self._epoch_file = Path(config.state) / f"{config.node}.epoch"
+        self._epoch_file = _epoch_file(config)
         self._remembered_epoch = 0
-        self._node = Node(config.node, bundle, session, topics, self._publish)
+        self._was_up = False
+        self._is_epoch_used = False
+        self._node = Node(
+            config.node,
+            bundle,
+            session,
+            topics,
+            self._publish,
+            time.monotonic_ns,
+            beat_ms=min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4)),  # its echo feeds the watchdog
+            missed=config.missed_beats,
+        )
+        first, *others = _brokers(config)
         self._link = Link(
-            parse_url(config.broker),
-            f"{config.fleet}-{config.node}",
+            first,
+            _client_id(config),
+            others=others,
             subscriptions=[(self._own_status, 1), *self._node.subscriptions],
             on_message=self._on_message,
             on_up=self._on_up,
@@ -107,10 +153,12 @@ class Agent:
         )
 
     def serve(self) -> None:
-        """Answer messages, cut off steps, publish metrics and feed the watchdog until told to stop."""
+        """Answer messages, beat, cut off steps, publish metrics and feed the watchdog until told to stop."""
+        self._node.warm_up()
         watchdog_s = self._supervisor.watchdog_s
         wake_s = min(_METRICS_EVERY_S, (watchdog_s or _METRICS_EVERY_S) / 3)
         next_metrics_s = next_watchdog_s = 0.0
+        fed_at = -1
         with self._link:
             while not self._is_stopping():
                 self._work(wake_s)
@@ -118,8 +166,8 @@ class Agent:
                 if now_s >= next_metrics_s:
                     next_metrics_s = now_s + _METRICS_EVERY_S
                     self._node.publish_metrics()
-                if watchdog_s and now_s >= next_watchdog_s:
-                    next_watchdog_s = now_s + wake_s
+                if watchdog_s and now_s >= next_watchdog_s and self._link.activity > fed_at:
+                    next_watchdog_s, fed_at = now_s + wake_s, self._link.activity
                     self._supervisor.notify("WATCHDOG=1")
             self._supervisor.notify("STOPPING=1")
             farewell = self._status("stopped")
@@ -127,30 +175,40 @@ class Agent:
 
     def _work(self, wait_s: float) -> None:
         """Wait for messages and handle them, then cut off the steps that are overdue."""
-        due_ns = self._node.next_deadline_ns
-        if due_ns is not None:
-            wait_s = min(wait_s, (due_ns - time.monotonic_ns()) / 1e9)
+        deadline_ns = self._node.next_deadline_ns
+        due_ns = self._node.next_beat_ns if deadline_ns is None else min(deadline_ns, self._node.next_beat_ns)
+        wait_s = min(wait_s, (due_ns - time.monotonic_ns()) / 1e9)
         # What has arrived counts, even if this process was held up past a deadline: read before cutting off.
         for _ in range(_BURST):
-            if not self._link.poll(wait_s):
+            has_more = self._link.poll(wait_s)
+            now_ns = time.monotonic_ns()
+            if now_ns >= self._node.next_beat_ns:
+                self._node.beat(now_ns)
+            if not has_more:
                 break
             wait_s = 0
         self._node.on_time(time.monotonic_ns())
 
     def _publish(self, topic: str, payload: bytes) -> None:
-        self._link.publish(topic, payload)
+        self._node.counters.unsent += not self._link.publish(topic, payload)
 
-    def _status(self, reason: Literal["", "lost", "stopped"] = "") -> bytes:
+    def _status(self, reason: Reason = "") -> bytes:
         status = Status(online=not reason, epoch=self._node.epoch, bundle=self._bundle_id, reason=reason)
         return encode_status(status)
 
     def _last_will(self) -> Message:
-        """Begin an epoch: each connection has its own."""
-        self._node.epoch = next_epoch(self._epoch_file, self._remembered_epoch)
+        """Begin an epoch: each connection has its own, and an attempt that came to nothing leaves it to the next."""
+        if self._is_epoch_used or self._remembered_epoch >= self._node.epoch:
+            self._node.epoch = next_epoch(self._epoch_file, self._remembered_epoch)
+            self._is_epoch_used = False
         return Message(self._own_status, self._status("lost"))
 
     def _on_up(self) -> None:
         self._link.publish(self._own_status, self._status(), qos=1, retain=True)
+        self._is_epoch_used = True
+        self._node.counters.reconnects += self._was_up
+        self._was_up = True
+        self._node.on_link_up(time.monotonic_ns())
         self._supervisor.notify("READY=1")
 
     def _on_message(self, topic: str, payload: bytes) -> None:

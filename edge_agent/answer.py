@@ -28,16 +28,6 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     origin_ns: int
 
 
-class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """One message on a node's metrics topic: counters since its start, and its ancestors as it senses them."""
-
-    node: str
-    epoch: int
-    counters: dict[str, int]
-    rejected: dict[str, int]
-    view: dict[str, str]
-
-
 def softmax(logits: Floats) -> Floats:
     """Return the probabilities of one row of logits, (classes,) -> (classes,)."""
     shifted: Floats = np.exp(logits - logits.max())

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from broker.errors import FogError
-from edge_agent.agent import load_config, run
+from edge_agent.agent import load_config, report_hung, run
 from edge_agent.service import StopSignal, Supervisor, log_to_stderr
 
 
@@ -17,11 +17,18 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="example: fogguard-agent --config /etc/fogguard/f1.json",
     )
     parser.add_argument("--config", type=Path, required=True, help="the node's JSON configuration")
+    parser.add_argument(
+        "--hung", action="store_true", help="only publish that the node hung; for systemd's ExecStopPost"
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     options = parser.parse_args(arguments)
     log_to_stderr(verbose=options.verbose)
     try:
-        run(load_config(options.config), Supervisor(), StopSignal().__bool__)
+        config = load_config(options.config)
+        if options.hung:
+            report_hung(config)
+        else:
+            run(config, Supervisor(), StopSignal().__bool__)
     except FogError as error:
         print(f"fogguard-agent: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -15,10 +15,9 @@ def next_epoch(file: Path, above: int = 0) -> int:
 
     It is on the disk before it is used, so that no two lives share one, even after a power cut.
     """
+    epoch = max(last_epoch(file), above) + 1
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = file.read_text() if file.exists() else "0"
-        epoch = max(int(text), above) + 1
         fresh = file.with_suffix(".new")
         with fresh.open("w") as output:
             output.write(str(epoch))
@@ -27,8 +26,15 @@ def next_epoch(file: Path, above: int = 0) -> int:
         fresh.replace(file)
     except OSError as error:
         raise EpochError(f"{file}: cannot keep the epoch there ({error.strerror}): choose another `state`") from error
-    except ValueError as error:
-        raise EpochError(
-            f"{file}: {text[:20]!r} is no epoch: remove the file, the broker remembers the last one"
-        ) from error
     return epoch
+
+
+def last_epoch(file: Path) -> int:
+    """Return the number in `file`, 0 if there is none yet; raises EpochError."""
+    try:
+        text = file.read_text() if file.exists() else "0"
+    except OSError as error:
+        raise EpochError(f"{file}: cannot be read ({error.strerror}): choose another `state`") from error
+    if not text.isdecimal():
+        raise EpochError(f"{file}: {text[:20]!r} is no epoch: remove the file, the broker remembers the last one")
+    return int(text)

@@ -1,30 +1,35 @@
 """One physical node: messages and time in, messages out.
 
     tensor of a source ──► decode ─► gather ─► partition (onnxruntime) ─► own tensor, or the sink's answer
-    status of an ancestor ─► presence ─► who is worth waiting for
+    status and beats of ancestors ─► presence ─► who is worth waiting for
 
-Knows neither a broker nor a clock, so that it runs the same under a test as on a device.
+Knows no broker, and no clock but the one it is given, so that it runs the same under a test as on a device.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import numpy as np
 
+from broker.beat import BeatError, decode_beat, encode_beat
 from broker.frame import CUT, Frame, FrameError, decode, encode
-from broker.presence import Presence, StatusError, decode_status
+from broker.presence import MISSED, Presence, StatusError, decode_status
 from broker.topics import Topics
-from edge_agent.answer import Answer, Metrics, guess, softmax
+from edge_agent.answer import Answer, guess, softmax
 from edge_agent.bundle import Bundle
 from edge_agent.flow import ancestors, fed
 from edge_agent.gather import Gather, Gathered
+from edge_agent.heart import Heart
+from edge_agent.metrics import Metrics, Stages
 from edge_agent.session import Floats, Session
 
 _log = logging.getLogger("fogguard.node")
 _encode_json = msgspec.json.Encoder().encode
 Publish = Callable[[str, bytes], None]
+Handler = Callable[[bytes, int], None]
 
 
 class Node:
@@ -36,9 +41,23 @@ class Node:
         session: The node's loaded graph.
         topics: Where the fleet talks.
         publish: Sends a payload to a topic.
+        clock: Tells the time in ns, the same that comes with messages.
+        beat_ms: How often to beat.
+        missed: How many beats, or deadlines, in a row an ancestor may miss.
     """
 
-    def __init__(self, name: str, bundle: Bundle, session: Session, topics: Topics, publish: Publish) -> None:
+    def __init__(
+        self,
+        name: str,
+        bundle: Bundle,
+        session: Session,
+        topics: Topics,
+        publish: Publish,
+        clock: Callable[[], int],
+        *,
+        beat_ms: int = 50,
+        missed: int = MISSED,
+    ) -> None:
         manifest = bundle.manifest
         self.name = name
         self.epoch = 0
@@ -46,6 +65,7 @@ class Node:
         self._session = session
         self._topics = topics
         self._publish = publish
+        self._clock = clock
         self._is_sink = name == manifest.sink
         self._bits = {source: 1 << position for position, source in enumerate(manifest.names)}
         upstream = ancestors(manifest.inputs, name)
@@ -53,66 +73,141 @@ class Node:
         self._sensors = upstream & manifest.sensors.keys()
         entries = {source: manifest.entry(source) for source in manifest.nodes[name].inputs}
         self._expected = {source: (entry.shape, str(entry.dtype)) for source, entry in entries.items()}
-        self.presence = Presence(upstream & manifest.nodes.keys())
+        self.presence = Presence(upstream & manifest.nodes.keys(), missed)
+        self._heart = Heart(beat_ms)
+        self._busy_ms = 0.0
+        self._stages = Stages()
         self._rejected: Counter[str] = Counter()
         self._awaited: frozenset[str] = frozenset()
         self._update_awaited()
         self._gather = Gather(tuple(self._expected), lambda: self._awaited, round(manifest.deadlines_ms[name] * 1e6))
-        self._tensor_topics = {topics.tensor(source): source for source in self._expected}
-        self._status_topics = {topics.status(node): node for node in self.presence.view}
-        self._own_tensor = topics.tensor(name)
+        self.counters = self._gather.counters
+        self._routes = self._make_routes()
+
+    def _make_routes(self) -> dict[str, tuple[int, Handler]]:
+        """Return QoS and handler of each topic; statuses first: who lives is known before the first tensor."""
+        topics, routes = self._topics, dict[str, tuple[int, Handler]]()
+        for node in self.presence.view:
+            routes[topics.status(node)] = (1, partial(self._on_status, node))
+            routes[topics.beat(node)] = (0, partial(self._on_beat, node))
+        routes[topics.beat(self.name)] = (0, self._on_echo)
+        if self._is_sink:
+            routes[topics.step] = (0, self._on_step)
+        for source in self._expected:
+            routes[topics.tensor(source)] = (0, partial(self._on_tensor, source))
+        return routes
 
     @property
     def subscriptions(self) -> list[tuple[str, int]]:
-        """Topics and QoS: statuses first, so that who is alive is known before the first tensor."""
-        steps = [(self._topics.step, 0)] if self._is_sink else []
-        return [(t, 1) for t in self._status_topics] + steps + [(t, 0) for t in self._tensor_topics]
+        """Topics and QoS."""
+        return [(topic, qos) for topic, (qos, _) in self._routes.items()]
 
     @property
     def next_deadline_ns(self) -> int | None:
         """When `on_time` must be called next."""
         return self._gather.next_deadline_ns
 
+    @property
+    def next_beat_ns(self) -> int:
+        """When `beat` must be called next."""
+        return self._heart.due_ns
+
+    def warm_up(self) -> None:
+        """Run the partition on nothing: the first run is slow, and the second tells how long this node may be busy."""
+        for _ in range(2):
+            began_ns = self._clock()
+            self._session.run([None] * len(self._expected))
+            self._busy_ms = (self._clock() - began_ns) / 1e6
+
+    def beat(self, now_ns: int) -> None:
+        """Publish a sign of life."""
+        busy_ms = max(self._busy_ms, self._stages.infer.quantile_ms(0.99))
+        self._publish(self._topics.beat(self.name), encode_beat(self._heart.beat(self.epoch, now_ns, busy_ms)))
+
+    def on_link_up(self, now_ns: int) -> None:
+        """Begin to listen (again): until now nobody could be heard."""
+        self.presence.restart(now_ns)
+
     def on_message(self, topic: str, payload: bytes, now_ns: int) -> None:
         """Take in one message; what does not fit is counted and dropped."""
+        route = self._routes.get(topic)
+        if route is None:
+            return
         try:
-            if topic in self._tensor_topics:
-                self._on_tensor(self._tensor_topics[topic], payload, now_ns)
-            elif topic in self._status_topics:
-                self._on_status(self._status_topics[topic], payload, now_ns)
-            elif topic == self._topics.step:
-                frame = decode(payload, bundle=self._bundle.id)
-                self._finish(self._gather.announce(frame.step, frame.origin_ns, now_ns))
+            route[1](payload, now_ns)
         except FrameError as error:
             self._rejected[error.reason] += 1
         except StatusError:
             self._rejected["status"] += 1
+        except BeatError:
+            self._rejected["beat"] += 1
 
     def on_time(self, now_ns: int) -> None:
         """Cut off the steps whose deadline has passed."""
         for gathered in self._gather.expire(now_ns):
+            for source in gathered.missing & self.presence.view.keys():
+                if self.presence.on_missed_deadline(source, gathered.opened_ns, now_ns):
+                    self._lose(source)
             self._finish(gathered)
 
     def publish_metrics(self) -> None:
         """Publish the counters and the view."""
-        counters = msgspec.to_builtins(self._gather.counters)
-        view: dict[str, str] = {node: sensed.state for node, sensed in self.presence.view.items()}
-        metrics = Metrics(node=self.name, epoch=self.epoch, counters=counters, rejected=dict(self._rejected), view=view)
+        metrics = Metrics(
+            node=self.name,
+            epoch=self.epoch,
+            now_ns=self._clock(),
+            counters=self.counters,
+            rejected=dict(self._rejected),
+            sources=self._gather.sources,
+            stages=self._stages,
+            view=self.presence.view,
+        )
         self._publish(self._topics.metrics(self.name), _encode_json(metrics))
 
     def _on_tensor(self, source: str, payload: bytes, now_ns: int) -> None:
-        frame = decode(payload, bundle=self._bundle.id, expected=self._expected[source])
-        if source in self.presence.view and self.presence.on_frame(source, frame.epoch, now_ns):
+        try:
+            frame = decode(payload, bundle=self._bundle.id, expected=self._expected[source])
+        except FrameError as error:
+            rejected = self._gather.sources[source].rejected
+            rejected[error.reason] = rejected.get(error.reason, 0) + 1
+            raise
+        is_node = source in self.presence.view
+        if is_node and self.presence.on_sign(source, frame.epoch, now_ns, "frame"):
             self._view_changed()
-        self._finish(self._gather.offer(source, frame, now_ns))
+        gathered = self._gather.offer(source, frame, now_ns)
+        is_in_time = is_node and self._gather.is_in_time(frame.step, now_ns)
+        if is_in_time and self.presence.on_delivery(source, now_ns):
+            self._view_changed()
+        self._finish(gathered)
+
+    def _on_step(self, payload: bytes, now_ns: int) -> None:
+        frame = decode(payload, bundle=self._bundle.id)
+        self._finish(self._gather.announce(frame.step, frame.origin_ns, now_ns))
 
     def _on_status(self, node: str, payload: bytes, now_ns: int) -> None:
+        # Dead, or born again: in either case the life that open steps wait for is over.
         if payload and self.presence.on_status(node, decode_status(payload), now_ns):
-            _log.info("%s sees %s %s", self.name, node, self.presence.view[node].state)
+            self._lose(node)
+
+    def _on_beat(self, node: str, payload: bytes, now_ns: int) -> None:
+        beat = decode_beat(payload)
+        if self.presence.on_sign(node, beat.epoch, now_ns, "beat", beat.interval_ms * 1_000_000):
             self._view_changed()
-            # Dead, or born again: in either case the life that open steps wait for is over.
-            for gathered in self._gather.bury(node):
-                self._finish(gathered)
+
+    def _on_echo(self, payload: bytes, now_ns: int) -> None:
+        """Judge the silence of others up to when this beat of ours was sent."""
+        sent_ns = self._heart.echo(decode_beat(payload))
+        if sent_ns is not None:
+            for node in self.presence.judge(sent_ns, now_ns):
+                self.counters.suspicions += 1
+                self._lose(node)
+
+    def _lose(self, node: str) -> None:
+        """Wait no longer for what this node owes."""
+        _log.info("%s sees %s %s", self.name, node, self.presence.view[node].state)
+        self._view_changed()
+        for gathered in self._gather.bury(node):
+            self._finish(gathered)
 
     def _view_changed(self) -> None:
         self._update_awaited()
@@ -126,8 +221,10 @@ class Node:
         """Run the partition on a closed step and publish the outcome; Φ in, Φ out."""
         if gathered is None:
             return
+        closed_ns = self._clock()
+        self._stages.wait.add(closed_ns - gathered.opened_ns)
         present = [frame for frame in gathered.frames if frame is not None and not frame.is_null]
-        cut = CUT if not gathered.complete or any(f.is_cut for f in gathered.frames if f is not None) else 0
+        cut = CUT if gathered.missing or any(f.is_cut for f in gathered.frames if f is not None) else 0
         contributors = 0
         output: Floats | None = None
         if present:
@@ -135,11 +232,16 @@ class Node:
             contributors = self._bits[self.name]
             for frame in present:
                 contributors |= frame.contributors
+            self._stages.infer.add(self._clock() - closed_ns)
+        else:
+            self.counters.null += 1
+        done_ns = self._clock()
         if self._is_sink:
             self._answer(gathered, output, contributors, complete=not cut)
         else:
             frame = Frame(gathered.step, self.epoch, self._bundle.id, output, contributors, gathered.origin_ns, cut)
-            self._publish(self._own_tensor, encode(frame))
+            self._publish(self._topics.tensor(self.name), encode(frame))
+        self._stages.publish.add(self._clock() - done_ns)
 
     def _answer(self, gathered: Gathered, logits: Floats | None, contributors: int, *, complete: bool) -> None:
         manifest = self._bundle.manifest

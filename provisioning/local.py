@@ -1,8 +1,9 @@
 """A local fleet: one agent process per node of a bundle, on this machine."""
 
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -20,19 +21,21 @@ class AgentDied(FailureFound):
 
 
 class LocalFleet:
-    """Starts, kills and stops agents; none is left when the block ends.
+    """Starts, kills, freezes and stops agents; none is left when the block ends.
 
     Args:
         bundle: What they run.
-        broker: Where they meet.
+        brokers: Where they meet; when the first dies, the next.
         fleet: The fleet's name, which begins its topics.
         folder: Takes their configurations, logs and states.
         keepalive_s: After 1.5 times this silence the broker publishes an agent's last will.
     """
 
-    def __init__(self, bundle: Bundle, broker: BrokerUrl, fleet: str, folder: Path, keepalive_s: int = 2) -> None:
+    def __init__(
+        self, bundle: Bundle, brokers: Sequence[BrokerUrl], fleet: str, folder: Path, keepalive_s: int = 2
+    ) -> None:
         self._bundle = bundle
-        self._broker = broker
+        self._brokers = tuple(map(str, brokers))
         self._fleet = fleet
         self._folder = folder
         self._keepalive_s = keepalive_s
@@ -61,7 +64,7 @@ class LocalFleet:
             config = Config(
                 node=node,
                 bundle=str(self._bundle.path.resolve()),
-                broker=str(self._broker),
+                broker=self._brokers,
                 fleet=self._fleet,
                 state=str(self._folder / "state"),
                 keepalive_s=self._keepalive_s,
@@ -78,6 +81,16 @@ class LocalFleet:
             agent.kill()
         for agent in dying:
             agent.wait()
+
+    def freeze(self, nodes: Iterable[str]) -> None:
+        """SIGSTOP the agents of `nodes`: they fall silent, and their connections stay."""
+        for node in nodes:
+            self._agents[node].send_signal(signal.SIGSTOP)
+
+    def thaw(self, nodes: Iterable[str]) -> None:
+        """Let frozen agents go on."""
+        for node in nodes:
+            self._agents[node].send_signal(signal.SIGCONT)
 
     def require_running(self) -> None:
         """Raise AgentDied if an agent ended by itself, with the last lines of its log."""

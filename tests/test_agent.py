@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from support import command
 
+from broker.beat import Beat, encode_beat
 from broker.frame import Frame, encode
 from broker.link import Link
 from broker.topics import Topics
 from edge_agent.agent import Config
-from edge_agent.answer import Metrics
+from edge_agent.metrics import Metrics
 
 TOPICS = Topics("test")
 
@@ -162,11 +163,12 @@ def test_what_arrived_while_an_agent_was_held_up_counts(tmp_path, broker, bundle
             told = [
                 msgspec.json.decode(payload, type=Metrics).view for topic, payload in heard if topic != TOPICS.result
             ]
-            return told and told[-1]["f1"] == told[-1]["f2"] == "alive"
+            return told and told[-1]["f1"].state == told[-1]["f2"].state == "alive"
 
         for node in ("f1", "f2"):
             born = json.dumps({"online": True, "epoch": 1}).encode()
             link.publish_confirmed(TOPICS.status(node), born, retain=True, timeout_s=2)
+            link.publish(TOPICS.beat(node), encode_beat(Beat(1, 1, 10_000)))
         assert link.poll_until(cloud_sees_both, 20)
         link.publish(TOPICS.step, encode(Frame(1, 1, bundle.id, None)))
         link.poll_until(lambda: False, 0.2)
@@ -214,6 +216,10 @@ def test_two_agents_for_one_node_do_not_throw_each_other_out_for_ever(tmp_path, 
         ({"bundle": "nowhere"}, 2, "no bundle at nowhere"),
         ({"broker": "http://x"}, 2, "write mqtt://HOST:PORT"),
         ({"keepalive_s": 0}, 2, "keepalive_s lies between"),
+        ({"beat_ms": 1}, 2, "beat_ms lies between"),
+        ({"missed_beats": 0}, 2, "missed_beats between"),
+        ({"broker": []}, 2, "broker names none"),
+        ({"broker": ["mqtt://127.0.0.1:9", "x"]}, 2, "write mqtt://HOST:PORT"),
         ({"surprise": 1}, 2, "surprise"),
         ({"node": 3}, 2, "Expected `str`"),
         ({"state": "/dev/null/x"}, 2, "choose another `state`"),

@@ -2,6 +2,7 @@ import socket
 import time
 
 import pytest
+from relay import relay
 
 from broker.embedded import running_broker
 from broker.link import Link, LinkError, LinkLost, Message, parse_url
@@ -90,6 +91,79 @@ def test_a_link_comes_back_with_its_broker_and_its_subscriptions():
         assert link.poll_until(lambda: received, 2)
     assert len(ups) == 2
     assert received == [("t", b"fresh")]
+
+
+def test_when_the_first_broker_dies_the_link_goes_to_the_next_within_a_second_and_stays():
+    with running_broker() as second:
+        with running_broker() as first:
+            link = Link(first, "mover", others=[second])
+            link.connect()
+            assert link.url == first
+        assert link.poll_until(lambda: not link.is_up, 5)
+        sensed_s = time.monotonic()
+        assert link.poll_until(lambda: link.is_up, 5)
+        assert time.monotonic() - sensed_s < 1
+        assert link.url == second
+        with running_broker(port=first.port):
+            link.poll_until(lambda: False, 1)
+            assert link.url == second
+        link.drop()
+        assert link.poll_until(lambda: not link.is_up, 5)
+        with link:
+            assert link.poll_until(lambda: link.is_up, 5)
+            assert link.url == second
+
+
+def test_a_frozen_broker_is_left_for_the_next():
+    with (
+        running_broker() as first,
+        running_broker() as second,
+        relay(first) as cable,
+        Link(cable.url, "mover", others=[second], keepalive_s=1) as link,
+    ):
+        link.connect()
+        cable.is_held = True
+        assert link.poll_until(lambda: not link.is_up, 5)
+        sensed_s = time.monotonic()
+        assert link.poll_until(lambda: link.is_up, 5)
+        assert time.monotonic() - sensed_s < 1
+        assert link.url == second
+
+
+def test_a_broker_that_restarts_at_once_gets_its_link_back():
+    with running_broker() as second, running_broker() as first:
+        link = Link(first, "stays", others=[second])
+        link.connect()
+        link.drop()
+        assert link.poll_until(lambda: not link.is_up, 5)
+        assert link.poll_until(lambda: link.is_up, 5)
+        assert link.url == first
+        with link:
+            pass
+
+
+def test_nothing_grows_old_behind_a_broker_that_does_not_read(broker):
+    received = []
+    with (
+        relay(broker) as cable,
+        Link(broker, "hears", subscriptions=[("t", 0)], on_message=lambda _t, p: received.append(p[:2])) as hears,
+        Link(cable.url, "speaks", keepalive_s=60) as speaks,
+    ):
+        hears.connect()
+        speaks.connect()
+        cable.is_held = True
+        taken = 0
+        ends_s = time.monotonic() + 1.5
+        while time.monotonic() < ends_s:
+            taken += speaks.publish("t", b"x" * (1 << 19))
+            speaks.poll(0.01)
+        assert 0 < taken < 60  # what two sockets hold, and a quarter of a second
+        assert not speaks.publish("t", b"no")
+        cable.is_held = False
+        assert speaks.poll_until(lambda: not speaks._client.want_write(), 20)
+        assert speaks.publish("t", b"ok")
+        speaks.poll(0.1)
+        assert hears.poll_until(lambda: b"ok" in received, 20)
 
 
 def test_no_broker_is_one_sentence():

@@ -11,6 +11,7 @@ from broker.presence import Status, encode_status
 from broker.topics import Topics
 from edge_agent.agent import load_session
 from edge_agent.answer import Answer, guess
+from edge_agent.metrics import Metrics
 from edge_agent.node import Node
 from export.data import load_data
 from export.data.rows import split_rows
@@ -27,7 +28,9 @@ class Fog:
         self.bundle, self.queue, self.answers, self.now_ns = bundle, deque(), [], 0
         self.nodes = {}
         for name in [*alive, bundle.manifest.sink]:
-            node = Node(name, bundle, load_session(bundle, name), TOPICS, lambda *m: self.queue.append(m))
+            node = Node(
+                name, bundle, load_session(bundle, name), TOPICS, lambda *m: self.queue.append(m), lambda: self.now_ns
+            )
             node.epoch = 1
             self.nodes[name] = node
         for name in self.nodes:
@@ -131,6 +134,93 @@ def test_a_node_born_again_is_not_asked_for_what_its_last_life_owed(bundle, rows
     fog.settle()
     assert [answer.complete for answer in fog.answers] == [True]
     assert "f1" not in fog.answers[0].contributors
+
+
+def beat_for(fog, milliseconds, silent=()):
+    """Every node beats each 50 ms, but for the silent ones."""
+    for _ in range(milliseconds // 50):
+        fog.now_ns += 50_000_000
+        for name, node in fog.nodes.items():
+            if name not in silent:
+                node.beat(fog.now_ns)
+        fog.settle()
+
+
+def states(fog, name="cloud"):
+    return {node: sensed.state for node, sensed in fog.nodes[name].presence.view.items()}
+
+
+def test_a_node_that_falls_silent_is_suspected_and_costs_no_more_waiting(bundle, rows):
+    sensed = {"iot": Composed(bundle).sensed(rows)["iot"][0]}
+    fog = Fog(bundle, {"e1", "f1", "f2"})
+    beat_for(fog, 500)
+    frozen = fog.nodes.pop("f1")
+    fog.sense(1, sensed)
+    beat_for(fog, 250)
+    (first,) = fog.answers  # the step under way was let go as soon as f1 was suspected
+    assert first.complete
+    assert states(fog) == {"e1": "alive", "f2": "alive", "f1": "suspect"}
+    fog.sense(2, sensed)
+    fog.settle()
+    assert [answer.step for answer in fog.answers] == [1, 2]
+    assert set(fog.answers[1].contributors) == {"iot", "e1", "f2", "cloud"}
+    fog.nodes["f1"] = frozen
+    beat_for(fog, 100)
+    fog.sense(3, sensed)
+    fog.settle()
+    assert set(fog.answers[2].contributors) == {"iot", "e1", "f2", "f1", "cloud"}
+
+
+def test_nobody_waits_for_a_node_behind_those_that_fell_silent(bundle, rows):
+    """With e1 and f2 frozen nothing reaches f1, and the cloud, which hears f1 beat, does not wait for it."""
+    fog = Fog(bundle, {"e1", "f1", "f2"})
+    beat_for(fog, 500)
+    del fog.nodes["e1"], fog.nodes["f2"]
+    beat_for(fog, 250)
+    fog.sense(1, {"iot": Composed(bundle).sensed(rows)["iot"][0]})
+    fog.settle()
+    assert [answer.guess for answer in fog.answers] == [True]
+
+
+def test_a_node_that_misses_one_deadline_after_the_other_is_slow_until_it_keeps_one(bundle, rows):
+    sensed = {"iot": Composed(bundle).sensed(rows)["iot"][0]}
+    deadline_ms = int(bundle.manifest.deadlines_ms["cloud"])
+    fog = Fog(bundle, {"e1", "f1", "f2"})
+    slow = fog.nodes["f1"]
+    for step in range(3):
+        del fog.nodes["f1"]
+        fog.sense(step, sensed)
+        fog.settle()
+        for _ in range(deadline_ms // 50):
+            slow.beat(fog.now_ns)  # it beats, and computes nothing
+            beat_for(fog, 50)
+            fog.wait(0)
+        fog.nodes["f1"] = slow
+    assert states(fog)["f1"] == "slow"
+    assert [answer.complete for answer in fog.answers] == [False] * 3
+    del fog.nodes["f1"]
+    fog.sense(3, sensed)
+    fog.settle()
+    assert len(fog.answers) == 4  # without waiting
+    fog.nodes["f1"] = slow
+    fog.sense(4, sensed)
+    fog.settle()
+    assert states(fog)["f1"] == "alive"
+
+
+def test_the_counters_of_a_node_add_up(bundle, rows):
+    fog = Fog(bundle, {"e1", "f1", "f2"})
+    for step in range(10):
+        fog.sense(step, {"iot": Composed(bundle).sensed(rows)["iot"][step]})
+    fog.settle()
+    fog.queue.clear()
+    fog.nodes["cloud"].publish_metrics()
+    ((_, payload),) = fog.queue
+    told = msgspec.json.decode(payload, type=Metrics)
+    assert (told.counters.steps, told.counters.complete, told.counters.null) == (10, 10, 0)
+    assert {name: source.frames for name, source in told.sources.items()} == {"f1": 10, "f2": 10}
+    for stage in (told.stages.wait, told.stages.infer, told.stages.publish):
+        assert sum(stage.counts) == 10
 
 
 def test_what_does_not_fit_is_counted_and_dropped(bundle):

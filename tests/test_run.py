@@ -79,6 +79,23 @@ def test_a_node_that_a_user_kills_begins_a_new_phase(bundle, tmp_path):
         assert phase["labels_equal"] == phase["labels_compared"] == phase["sent"] > 0
 
 
+def test_a_node_that_a_user_freezes_is_suspected_and_back_when_it_thaws(bundle, tmp_path):
+    with running(tmp_path, bundle.path, "--rate", 300, "--json", tmp_path / "r.json") as (process, wait_for):
+        pid = int(wait_for(r"f1 (\d+)")[1])
+        wait_for("all alive: [1-9]")
+        os.kill(pid, signal.SIGSTOP)
+        wait_for("f1 suspect: [1-9]")
+        os.kill(pid, signal.SIGCONT)
+        wait_for("f1 suspect: [1-9](.|\n)*all alive: [1-9]")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    phases = json.loads((tmp_path / "r.json").read_text())["phases"]
+    assert [phase["name"] for phase in phases] == ["all alive", "f1 suspect", "all alive"]
+    for phase in phases:
+        assert phase["lost"] == 0
+        assert phase["labels_equal"] == phase["labels_compared"] == phase["sent"] > 0
+
+
 def test_a_dead_sink_ends_the_run_with_a_sentence_and_what_was_measured(bundle, tmp_path):
     with running(tmp_path, bundle.path, "--rate", 300, "--json", tmp_path / "r.json") as (process, wait_for):
         pid = int(wait_for(r"cloud (\d+)")[1])
@@ -146,7 +163,7 @@ def test_nobody_there_is_one_sentence(bundle, tmp_path, monkeypatch):
     with running_broker() as url:
         raw = {"iot": __import__("numpy").zeros((3, 36), "float32")}
         with (
-            Driver(url, "empty", bundle, raw) as driver,
+            Driver([url], "empty", bundle, raw) as driver,
             pytest.raises(FleetSilent, match="nothing is heard of cloud, e1, f1, f2"),
         ):
             driver.wait_for(list(bundle.manifest.nodes), timeout_s=0.3)

@@ -1,0 +1,126 @@
+"""How soon the others sense that a node failed, and what it costs: one node after the other, many times over."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from benchmarks.fleet import Trial
+from benchmarks.recording import Phase
+from broker.errors import FogError
+from edge_agent.flow import ancestors
+
+By = Literal["kill", "freeze"]
+WAYS: tuple[By, ...] = ("kill", "freeze")
+
+
+class Spread(msgspec.Struct, frozen=True, kw_only=True):
+    """Quantiles of times in ms."""
+
+    n: int
+    p50: float
+    p95: float
+    max: float
+
+
+class Failover(msgspec.Struct, frozen=True, kw_only=True):
+    """What one class of failure does.
+
+    Attributes:
+        n: How many failures there were.
+        sensed_ms: From the failure until a node that it feeds, directly or through others, no longer waited for it:
+            one time for each failure and such node.
+        first_answer_ms: From the failure until the first answer to a step sent after it.
+        answer_ms: The answers of all steps sent once the sink had sensed the failure.
+        cut: Answers among these that waited for somebody until a deadline.
+        lost: Steps that were never answered.
+        late: Steps that were answered after the deadline.
+        wrong: Labels that were not the predicted ones, once the fleet had settled.
+        false_suspicions: How often a node was suspected that was neither killed nor frozen.
+    """
+
+    n: int
+    sensed_ms: Spread
+    first_answer_ms: Spread
+    answer_ms: Spread
+    cut: int
+    lost: int
+    late: int
+    wrong: int
+    false_suspicions: int
+
+
+def fail_over(trial: Trial, by: By, times: int, steps: int, progress: Callable[[str], None]) -> Failover:
+    """Let nodes fail `times` times in turn while samples flow, and measure `steps` steps after each.
+
+    Args:
+        trial: A running fleet, all alive, on this machine: times are compared across its processes.
+        by: How they fail.
+        times: How often.
+        steps: How many.
+        progress: Takes one line a failure.
+    """
+    driver, order, agents = trial.driver, trial.bundle.manifest.order, trial.agents
+    if agents is None:
+        raise FogError("only the agents of this machine can be killed and frozen from here")
+    fail = {"kill": agents.kill, "freeze": agents.freeze}[by]
+    inputs = trial.bundle.manifest.inputs
+    everyone, first_phase = frozenset(order), len(driver.phases)
+    sensed: list[float] = []
+    expected = suspected = 0
+    for turn in range(times):
+        victim = order[turn % len(order)]
+        heirs = [node for node in inputs if victim in ancestors(inputs, node)]
+        before = _suspicions(trial)
+        driver.begin(f"{victim} {by}", everyone - {victim})
+        began_ns = driver.phases[-1].began_ns
+        fail([victim])
+        driver.settle([victim])
+        driver.measure(steps)
+        driver.finish()
+        times_ms = [(driver.metrics[heir].view[victim].since_ns - began_ns) / 1e6 for heir in heirs]
+        sensed += times_ms
+        expected += len(heirs) if by == "freeze" else 0
+        suspected += _suspicions(trial) - before
+        progress(f"{by} {turn + 1}: {victim} sensed after {', '.join(f'{each:.1f}' for each in times_ms)} ms")
+        driver.begin(f"{victim} back", everyone)
+        agents.kill(agents.pids.keys() & {victim})
+        agents.start([victim])
+        driver.settle()
+    driver.drain()
+    return _summary(trial, first_phase, sensed, times, suspected - expected)
+
+
+def _summary(trial: Trial, first_phase: int, sensed: list[float], times: int, false_suspicions: int) -> Failover:
+    phases = trial.driver.phases[first_phase:]
+    reports = trial.reports()[first_phase:]
+    down = phases[::2]
+    first = [_first_answer_ms(phase) for phase in down]
+    steady = [record for phase in down for record in phase.steady if record.is_answered]
+    return Failover(
+        n=times,
+        sensed_ms=spread(sensed),
+        first_answer_ms=spread(first),
+        answer_ms=spread([record.latency_ms for record in steady]),
+        cut=sum(not record.complete for record in steady),
+        lost=sum(report.lost + report.transition.lost for report in reports),
+        late=sum(report.late + report.transition.late for report in reports),
+        wrong=sum(report.labels_compared - report.labels_equal for report in reports),
+        false_suspicions=false_suspicions,
+    )
+
+
+def _first_answer_ms(phase: Phase) -> float:
+    answered = (r.answered_ns for r in phase.transition if r.is_answered and r.sent_ns > phase.began_ns)
+    return (min(answered) - phase.began_ns) / 1e6
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return how times are spread; there must be some."""
+    p50, p95, most = np.percentile(values, [50, 95, 100]).tolist()
+    return Spread(n=len(values), p50=p50, p95=p95, max=most)
+
+
+def _suspicions(trial: Trial) -> int:
+    return sum(told.counters.suspicions for told in trial.driver.metrics.values())
