@@ -40,6 +40,7 @@ Seeds = Annotated[int, typer.Option(help="How many networks to train, from diffe
 VariantName = Literal["vanilla", "deepfogguard", "failout", "mux", "fogguard"]
 Weights = Literal["one", "reliability", "normalised", "learned"]
 Maps = Literal["none", "widths", "all"]
+Initial = Literal["uniform", "glorot"]
 Split = Literal["row", "group", "given"]
 
 
@@ -102,6 +103,7 @@ def train(
         Maps | None, typer.Option(help="What passes through a trained map on arrival: none is padded.")
     ] = None,
     normalise: Annotated[bool | None, typer.Option(help="Divide the Add by the share of inputs present.")] = None,
+    initial: Annotated[Initial | None, typer.Option(help="How first weights are drawn.")] = None,
     epochs: Annotated[int | None, typer.Option(help="[default: the specification's]", min=1)] = None,
     split: Annotated[Split | None, typer.Option(help="Of the rows. [default: the specification's]")] = None,
     json: Json = None,
@@ -110,8 +112,8 @@ def train(
     from export.variants import Choice
 
     require_writable(json)
-    changes = {"failures": failures, "mux": mux, "weights": weights, "maps": maps, "normalise": normalise}
-    choice = Choice.of(variant, changes, skips=skips, split=split, epochs=epochs)
+    network = {"mux": mux, "weights": weights, "maps": maps, "normalise": normalise, "initial": initial}
+    choice = Choice.of(variant, {"failures": failures, **network}, skips=skips, split=split, epochs=epochs)
     _evaluate(_train(spec, out, choice, range(seed, seed + seeds)), "validation", json)
 
 

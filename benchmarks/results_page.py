@@ -1,6 +1,6 @@
 """docs/RESULTS.md and its figure: made from the committed JSON alone, so that page and results cannot differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def draw_figure(results: Mapping[str, Result]) -> Figure:
 
 
 def _draw_bars(axes: Axes, result: Result, title: str) -> None:
-    names: Sequence[str] = list(result["variants"])
+    names = [name for name in result["variants"] if "initial" not in name]
     width = 0.8 / len(names)
     for position, name in enumerate(names):
         average = result["variants"][name]["average"]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,41 +32,53 @@ NAMES = ("vanilla", "deepfogguard", "failout", "mux", "fogguard")
 """The main variants."""
 
 
-def _ablations(more: str, epochs: int | None = None) -> list[Choice]:
-    """Return one change at a time: to failout its rate, weights, Add and skips, to fogguard what it consists of.
-
-    `more` names more skips than the specification's.
-    """
-    of = partial(Choice.of, epochs=epochs)
+def _failout_changes() -> list[Choice]:
+    """Return one change at a time: rate or setting, weights, the Add, skips."""
+    of = partial(Choice.of, "failout")
     return [
-        *(of("failout", {"failures": rate}) for rate in (0.05, 0.1, 0.2, 0.3)),
-        *(of("failout", {"failures": setting}) for setting in ("hazardous", "settings")),
-        *(of("failout", {"weights": weights}) for weights in ("reliability", "normalised", "learned")),
-        of("failout", {"normalise": True}),
-        *(of("failout", {"maps": maps}) for maps in ("widths", "all")),
-        *(of("failout", skips=skips) for skips in ("none", more)),
-        of("fogguard"),
-        of("fogguard", {"maps": "none"}),
-        of("fogguard", {"decay": False}),
-        *(of("fogguard", skips=skips) for skips in ("none", more)),
+        *(of({"failures": rate}) for rate in (0.05, 0.1, 0.2, 0.3)),
+        *(of({"failures": setting}) for setting in ("hazardous", "settings")),
+        *(of({"weights": weights}) for weights in ("reliability", "normalised", "learned")),
+        of({"normalise": True}),
+        *(of({"maps": maps}) for maps in ("widths", "all")),
+        of({"initial": "glorot"}),
+        *(of(skips=skips) for skips in ("none", "nodes")),
     ]
 
 
-_CAMERA_ONLY = (
-    Choice.of("fogguard", {"draws": 1}),
-    Choice.of("fogguard", {"class_power": 1.0}),
-)
-"""What the specification of Health leaves as it is."""
+def _fogguard_changes(more_skips: str, epochs: int | None = None) -> list[Choice]:
+    """Return what it consists of, one change at a time; `more_skips` names more than the specification's."""
+    of = partial(Choice.of, "fogguard", epochs=epochs)
+    return [of(), of({"maps": "none"}), of({"decay": False}), *(of(skips=skips) for skips in ("none", more_skips))]
+
+
+_UNIFORM = [Choice.of(name, {"initial": "uniform"}) for name in ("vanilla", "deepfogguard")]
+_HEALTH_FAILOUT: Sequence[dict[str, Any]] = ({"failures": 0.1}, {"failures": 0.3}, {"weights": "learned"})
+_CAMERA_FOGGUARD: Sequence[dict[str, Any]] = ({"draws": 1}, {"class_power": 1.0}, {"initial": "glorot"})
 
 
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        Table("health", "health", [*map(Choice.of, NAMES), Choice.of("fogguard", skips="all")]),
-        Table("health-by-subject", "health", [Choice.of(name, split="group", epochs=5) for name in NAMES], seeds=3),
-        Table("health-ablations", "health", _ablations("all", epochs=3), seeds=3),
+        Table("health", "health", [*map(Choice.of, NAMES), Choice.of("fogguard", skips="all"), *_UNIFORM]),
+        Table("health-by-subject", "health", [Choice.of(name, split="group", epochs=3) for name in NAMES], seeds=2),
+        Table(
+            "health-ablations",
+            "health",
+            [*(Choice.of("failout", each, epochs=3) for each in _HEALTH_FAILOUT), *_fogguard_changes("all", epochs=3)],
+            seeds=3,
+        ),
         Table("camera", "camera", [*map(Choice.of, NAMES), Choice.of("fogguard", skips="nodes")]),
-        Table("camera-ablations", "camera", [*_ablations("nodes"), *_CAMERA_ONLY]),
+        Table(
+            "camera-ablations",
+            "camera",
+            [
+                *_failout_changes(),
+                *_UNIFORM,
+                *_fogguard_changes("nodes"),
+                *(Choice.of("fogguard", each) for each in _CAMERA_FOGGUARD),
+            ],
+        ),
     )
 }
 

@@ -9,6 +9,7 @@ depend on weights. What a sensor puts out is the same for all. Shapes below leav
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -49,11 +50,13 @@ class Network(nn.Module):
         self.sensors = nn.ModuleDict(dict(sensors))
         self.nodes = nn.ModuleDict()
         self.widths = dict(spec.sensors)
-        draw = _drawer(seeds)
+        draw = _drawer(seeds, variant.initial)
         for name in self.inputs:
             classes_here = classes if name == spec.sink else 0
             node = Node(self._sources(name), spec.nodes[name].partition, variant, draw, classes_here)
             self.nodes[name] = node
+            if variant.initial == "glorot":
+                node.clear_biases()
             self.widths[name] = node.width
 
     def _sources(self, name: str) -> list[Source]:
@@ -147,14 +150,14 @@ class Network(nn.Module):
         return y
 
 
-def _drawer(seeds: Sequence[int] | None) -> Draw:
+def _drawer(seeds: Sequence[int] | None, initial: Literal["uniform", "glorot"]) -> Draw:
     """Return what draws first weights, each seed from its own stream."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds or ()]
 
     def draw(width: int, wider: int) -> Tensor:
         if seeds is None:
             return torch.zeros(width, wider)
-        limit = 1 / math.sqrt(width)
+        limit = math.sqrt(6 / (width + wider)) if initial == "glorot" else 1 / math.sqrt(width)
         drawn = [torch.empty(width, wider).uniform_(-limit, limit, generator=generator) for generator in generators]
         return torch.stack(drawn)
 

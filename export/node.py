@@ -16,7 +16,7 @@ from export.spec import Partition
 from export.variants import Variant
 
 Draw = Callable[[int, int], Tensor]
-"""Draws first weights: (in, out) uniform values within 1/√in, for every seed."""
+"""Draws first weights: (in, out) uniform values, for every seed."""
 
 
 class Source(NamedTuple):
@@ -138,6 +138,12 @@ class Node(nn.Module):
         if classes:
             self.units.append(Linear(self.width, classes, draw))
             self.width = classes
+
+    def clear_biases(self) -> None:
+        """Begin with biases of 0."""
+        for layer in self.units:
+            if isinstance(layer, Linear):
+                nn.init.zeros_(layer.bias)
 
     def forward(self, *xs: Tensor) -> Tensor:
         """Return (batch, width) for one (batch, width_i) tensor per source, zeros where absent.

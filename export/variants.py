@@ -18,7 +18,7 @@ class VariantError(FogError):
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options of the model and of its training; the defaults are the paper's deepFogGuard.
+    """Options of the model and of its training; the defaults are those of a plain deepFogGuard.
 
     Attributes:
         skips: Whether the skip hyperconnections of the specification are there.
@@ -30,6 +30,8 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         maps: Which hyperconnections pass through a trained linear map of their own on arrival: none (zero padding);
             those of another width than the receiver's; or besides them all between nodes, where several meet.
         normalise: Divide the Add by the share of its inputs that are present.
+        initial: First weights: uniform within 1/√in, biases too; or Glorot's, uniform within √(6/(in + out)) and biases
+            0, as the authors' framework draws them. Without failures in training much depends on it.
         draws: How many combinations are drawn for each row and step; None: as the specification's training says.
         class_power: Where the specification weights classes: by their frequency to minus this power.
         decay: The learning rate falls to nothing along a cosine.
@@ -44,6 +46,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     reliability: str = "hazardous"
     maps: Maps = "none"
     normalise: bool = False
+    initial: Literal["uniform", "glorot"] = "uniform"
     draws: int | None = 1
     class_power: float = 1.0
     decay: bool = False
@@ -56,8 +59,8 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 VARIANTS: dict[str, Variant] = {
-    "vanilla": Variant(skips=False),
-    "deepfogguard": Variant(),
+    "vanilla": Variant(skips=False, initial="glorot"),
+    "deepfogguard": Variant(initial="glorot"),
     "failout": Variant(failures=0.1, select="average"),
     "mux": Variant(failures=0.1, mux=True, select="average"),
     "fogguard": Variant(failures="settings", draws=None, maps="all", class_power=0.5, decay=True, select="average"),
