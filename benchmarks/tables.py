@@ -52,7 +52,7 @@ def _fogguard_changes(more_skips: str, epochs: int | None = None) -> list[Choice
     return [of(), of({"maps": "none"}), of({"decay": False}), *(of(skips=skips) for skips in ("none", more_skips))]
 
 
-_UNIFORM = [Choice.of(name, {"initial": "uniform"}) for name in ("vanilla", "deepfogguard")]
+_PLAIN = Choice.of("deepfogguard", {"maps": "none", "initial": "uniform"})
 _HEALTH_FAILOUT: Sequence[dict[str, Any]] = ({"failures": 0.1}, {"failures": 0.3}, {"weights": "learned"})
 _CAMERA_FOGGUARD: Sequence[dict[str, Any]] = ({"draws": 1}, {"class_power": 1.0}, {"initial": "glorot"})
 
@@ -60,7 +60,7 @@ _CAMERA_FOGGUARD: Sequence[dict[str, Any]] = ({"draws": 1}, {"class_power": 1.0}
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        Table("health", "health", [*map(Choice.of, NAMES), Choice.of("fogguard", skips="all"), *_UNIFORM]),
+        Table("health", "health", [*map(Choice.of, NAMES), Choice.of("fogguard", skips="all"), _PLAIN]),
         Table("health-by-subject", "health", [Choice.of(name, split="group", epochs=3) for name in NAMES], seeds=2),
         Table(
             "health-ablations",
@@ -74,7 +74,7 @@ TABLES: dict[str, Table] = {
             "camera",
             [
                 *_failout_changes(),
-                *_UNIFORM,
+                _PLAIN,
                 *_fogguard_changes("nodes"),
                 *(Choice.of("fogguard", each) for each in _CAMERA_FOGGUARD),
             ],

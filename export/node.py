@@ -42,11 +42,15 @@ class Linear(nn.Module):
 
 
 class Map(nn.Module):
-    """A linear map on arrival, at first the zero padding that it stands for; without a bias: from Φ comes Φ."""
+    """A linear map on arrival, at first drawn, or the zero padding that it stands for.
 
-    def __init__(self, width: int, wider: int, draw: Draw) -> None:
+    It has no bias: from Φ comes Φ.
+    """
+
+    def __init__(self, width: int, wider: int, draw: Draw, *, drawn: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.eye(width, wider).expand(*draw(1, 1).shape[:-2], width, wider).clone())
+        padding = torch.eye(width, wider).expand(*draw(1, 1).shape[:-2], width, wider).clone()
+        self.weight = nn.Parameter(draw(width, wider) if drawn else padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (batch, wider) for (batch, width)."""
@@ -84,7 +88,7 @@ class Join(nn.Module):
             if (other_width and variant.maps != "none") or (
                 variant.maps == "all" and len(sources) > 1 and not source.sensor
             ):
-                self.maps[str(position)] = Map(source.width, self.width, draw)
+                self.maps[str(position)] = Map(source.width, self.width, draw, drawn=variant.initial == "glorot")
         self.register_buffer("fixed", torch.tensor([source.weight for source in sources]), persistent=False)
         like = draw(1, 1)
         self.weights = (

@@ -31,7 +31,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             those of another width than the receiver's; or besides them all between nodes, where several meet.
         normalise: Divide the Add by the share of its inputs that are present.
         initial: First weights: uniform within 1/√in, biases too; or Glorot's, uniform within √(6/(in + out)) and biases
-            0, as the authors' framework draws them. Without failures in training much depends on it.
+            0, as the authors' framework draws them; trained maps then too, instead of beginning as zero padding.
         draws: How many combinations are drawn for each row and step; None: as the specification's training says.
         class_power: Where the specification weights classes: by their frequency to minus this power.
         decay: The learning rate falls to nothing along a cosine.
@@ -59,8 +59,8 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 VARIANTS: dict[str, Variant] = {
-    "vanilla": Variant(skips=False, initial="glorot"),
-    "deepfogguard": Variant(initial="glorot"),
+    "vanilla": Variant(skips=False),
+    "deepfogguard": Variant(maps="widths", initial="glorot"),
     "failout": Variant(failures=0.1, select="average"),
     "mux": Variant(failures=0.1, mux=True, select="average"),
     "fogguard": Variant(failures="settings", draws=None, maps="all", class_power=0.5, decay=True, select="average"),
