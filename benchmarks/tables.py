@@ -52,8 +52,8 @@ def _fogguard_changes(more_skips: str, epochs: int | None = None) -> list[Choice
     return [of(), of({"maps": "none"}), of({"decay": False}), *(of(skips=skips) for skips in ("none", more_skips))]
 
 
+_UNSEEN = ("vanilla", "deepfogguard", "failout", "fogguard")
 _PLAIN = Choice.of("deepfogguard", {"maps": "none", "initial": "uniform"})
-_HEALTH_FAILOUT: Sequence[dict[str, Any]] = ({"failures": 0.1}, {"failures": 0.3}, {"weights": "learned"})
 _CAMERA_FOGGUARD: Sequence[dict[str, Any]] = ({"draws": 1}, {"class_power": 1.0}, {"initial": "glorot"})
 
 
@@ -61,13 +61,8 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         Table("health", "health", [*map(Choice.of, NAMES), Choice.of("fogguard", skips="all"), _PLAIN]),
-        Table("health-by-subject", "health", [Choice.of(name, split="group", epochs=3) for name in NAMES], seeds=2),
-        Table(
-            "health-ablations",
-            "health",
-            [*(Choice.of("failout", each, epochs=3) for each in _HEALTH_FAILOUT), *_fogguard_changes("all", epochs=3)],
-            seeds=3,
-        ),
+        Table("health-by-subject", "health", [Choice.of(name, split="group", epochs=3) for name in _UNSEEN], seeds=2),
+        Table("health-ablations", "health", _fogguard_changes("all", epochs=3), seeds=3),
         Table("camera", "camera", [*map(Choice.of, NAMES), Choice.of("fogguard", skips="nodes")]),
         Table(
             "camera-ablations",
