@@ -7,11 +7,15 @@ comes in as an argument.
 """
 
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from broker.errors import FogError
+
+MAX_EPOCH: Final = (1 << 53) - 1
+"""The largest number that every reader of JSON keeps exact; a frame holds it too."""
+_MAX_STATUS_BYTES: Final = 1024
 
 State = Literal["alive", "dead"]
 Layer = Literal["none", "birth", "frame", "will", "farewell"]
@@ -21,7 +25,7 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What stands retained on a node's status topic."""
 
     online: bool
-    epoch: int
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
     bundle: str = ""
     reason: Literal["", "lost", "stopped"] = ""
 
@@ -50,6 +54,8 @@ def encode_status(status: Status) -> bytes:
 
 def decode_status(payload: bytes) -> Status:
     """Return the status in `payload`; raises StatusError."""
+    if len(payload) > _MAX_STATUS_BYTES:
+        raise StatusError(f"not a status: {len(payload)} bytes, the limit is {_MAX_STATUS_BYTES}")
     try:
         return _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -12,14 +12,16 @@ from typing import Literal
 import msgspec
 
 from broker.errors import FogError
-from broker.link import Link, Message, parse_url
+from broker.link import Link, Message, Request, parse_url
 from broker.presence import Status, StatusError, decode_status, encode_status
+from broker.tls import Tls
 from broker.topics import Topics, require_name
 from edge_agent.bundle import Bundle, load
 from edge_agent.epoch import next_epoch
 from edge_agent.node import Node
 from edge_agent.service import Supervisor
 from edge_agent.session import Session
+from edge_agent.signature import load_public_key
 
 _METRICS_EVERY_S = 1.0
 _FAREWELL_S = 1.0
@@ -31,7 +33,11 @@ class ConfigError(FogError):
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The device's own file, JSON: which node of which bundle, and which broker."""
+    """The device's own file, JSON: which node of which bundle, and which broker.
+
+    With `tls` it shows the broker its certificate; with `verify_key` (a file, PEM) it takes only a bundle that is
+    signed with that key.
+    """
 
     node: str
     bundle: str
@@ -40,6 +46,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     state: str
     keepalive_s: int = 2
     threads: int = 1
+    tls: Tls | None = None
+    verify_key: str = ""
 
 
 def load_config(file: Path) -> Config:
@@ -69,7 +77,8 @@ def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool])
 
     Waits for the broker if it is not there yet, and comes back with it. Raises FogError.
     """
-    bundle = load(Path(config.bundle))
+    verify_key = load_public_key(Path(config.verify_key)) if config.verify_key else None
+    bundle = load(Path(config.bundle), verify_key)
     if config.node not in bundle.manifest.nodes:
         raise ConfigError(
             f"node {config.node!r} is not in bundle {config.bundle}: it has {', '.join(bundle.manifest.nodes)}"
@@ -93,6 +102,7 @@ class Agent:
         self._supervisor = supervisor
         self._is_stopping = is_stopping
         self._own_status = topics.status(config.node)
+        self._own_reply = topics.reply(config.node)
         self._epoch_file = Path(config.state) / f"{config.node}.epoch"
         self._remembered_epoch = 0
         self._node = Node(config.node, bundle, session, topics, self._publish)
@@ -104,6 +114,8 @@ class Agent:
             on_up=self._on_up,
             last_will=self._last_will,
             keepalive_s=config.keepalive_s,
+            tls=config.tls,
+            requests=(topics.cmd(config.node), self._on_request),
         )
 
     def serve(self) -> None:
@@ -158,6 +170,12 @@ class Agent:
             self._on_own_status(payload)
         else:
             self._node.on_message(topic, payload, time.monotonic_ns())
+
+    def _on_request(self, request: Request) -> None:
+        """Reply to the operator, but nowhere else than where a node's replies belong."""
+        reply = self._node.on_request(request.payload)
+        if reply is not None and request.reply_to == self._own_reply:
+            self._link.reply(request, reply)
 
     def _on_own_status(self, payload: bytes) -> None:
         """Begin anew above what the broker remembers, if the epoch file does not: a new card, a wiped folder."""

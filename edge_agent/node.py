@@ -18,6 +18,7 @@ from broker.presence import Presence, StatusError, decode_status
 from broker.topics import Topics
 from edge_agent.answer import Answer, Metrics, guess, softmax
 from edge_agent.bundle import Bundle
+from edge_agent.commands import CommandError, Reply, decode_ask, encode_reply
 from edge_agent.flow import ancestors, fed
 from edge_agent.gather import Gather, Gathered
 from edge_agent.session import Floats, Session
@@ -93,12 +94,26 @@ class Node:
         for gathered in self._gather.expire(now_ns):
             self._finish(gathered)
 
-    def publish_metrics(self) -> None:
-        """Publish the counters and the view."""
+    def on_request(self, payload: bytes) -> bytes | None:
+        """Return the reply to the operator's request, None if it is none, which is counted."""
+        try:
+            command = decode_ask(payload).command
+        except CommandError:
+            self._rejected["command"] += 1
+            return None
+        metrics = self.metrics() if command == "metrics" else None
+        bundle = self._bundle.id.hex()
+        return encode_reply(Reply(command=command, node=self.name, epoch=self.epoch, bundle=bundle, metrics=metrics))
+
+    def metrics(self) -> Metrics:
+        """Return the counters and the view."""
         counters = msgspec.to_builtins(self._gather.counters)
         view: dict[str, str] = {node: sensed.state for node, sensed in self.presence.view.items()}
-        metrics = Metrics(node=self.name, epoch=self.epoch, counters=counters, rejected=dict(self._rejected), view=view)
-        self._publish(self._topics.metrics(self.name), _encode_json(metrics))
+        return Metrics(node=self.name, epoch=self.epoch, counters=counters, rejected=dict(self._rejected), view=view)
+
+    def publish_metrics(self) -> None:
+        """Publish the counters and the view."""
+        self._publish(self._topics.metrics(self.name), _encode_json(self.metrics()))
 
     def _on_tensor(self, source: str, payload: bytes, now_ns: int) -> None:
         frame = decode(payload, bundle=self._bundle.id, expected=self._expected[source])
