@@ -101,6 +101,7 @@ class Link:
         last_will: Called before each connection; what the broker publishes, retained, if the link is lost.
         keepalive_s: Seconds of silence after which either side may give the other up (the broker after 1.5 x).
         tls: Our certificate and the CA to believe, with an `mqtts` URL; raises TlsError with any other.
+        max_bytes: The largest message that the broker may pass on to us, if there is a limit.
         requests: The topic that takes requests, and what is called from `poll` with each of them.
     """
 
@@ -115,6 +116,7 @@ class Link:
         last_will: Callable[[], Message] | None = None,
         keepalive_s: int = 2,
         tls: Tls | None = None,
+        max_bytes: int | None = None,
         requests: tuple[str, Callable[[Request], None]] | None = None,
     ) -> None:
         if tls is not None and not url.secure:
@@ -127,6 +129,9 @@ class Link:
         self._on_message = on_message
         self._requests = requests
         self._tls = tls
+        self._told: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        if max_bytes is not None:
+            self._told.MaximumPacketSize = max_bytes
         self._context = client_context() if url.secure else None
         self._complaint = ""
         self._client_id = client_id
@@ -168,15 +173,11 @@ class Link:
         """Return once the link is up; raises LinkError if it is not within `timeout_s` seconds."""
         try:
             self._attempt()
-        except ssl.SSLError as error:
-            raise LinkError(f"{self.url} {explain(error, self._tls)}") from error
         except OSError as error:
-            raise LinkError(
-                f"no broker answers at {self.url} ({error}): start one with `fogguard broker`, or check --broker"
-            ) from error
+            raise LinkError(self._why(error)) from error
         if not self.poll_until(lambda: self.is_up or bool(self._complaint), timeout_s):
-            wish = "" if self.url.secure else " (one that wants TLS is mqtts://)"
-            raise LinkError(f"{self.url} accepts connections but does not answer as an MQTT 5 broker{wish}")
+            hint = "does it take our certificate?" if self._tls else "does it want TLS, mqtts://?"
+            raise LinkError(f"{self.url} accepts connections but does not answer as an MQTT 5 broker: {hint}")
         if self._complaint:
             raise LinkError(f"{self.url} {self._complaint}")
 
@@ -252,7 +253,7 @@ class Link:
             load_files(self._context, self._tls)
             self._complaint = ""
             self._client.on_log = self._overhear  # until the broker has let us in: it is told of every packet
-        self._client.connect(self.url.host, self.url.port, self._keepalive_s, clean_start=True)
+        self._client.connect(self.url.host, self.url.port, self._keepalive_s, clean_start=True, properties=self._told)
 
     def _reconnect_when_due(self, timeout_s: float) -> None:
         if self._failure is not None:
@@ -265,17 +266,21 @@ class Link:
         self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
         try:
             self._attempt()
-        except ssl.SSLError as error:
-            _log.warning("%s %s; trying again", self.url, explain(error, self._tls))
         except OSError as error:
-            _log.warning("no broker at %s (%s), trying again", self.url, error)
+            _log.warning("%s; trying again", self._why(error))
+
+    def _why(self, error: OSError) -> str:
+        """Return what it means that no connection came about."""
+        if self.url.secure and isinstance(error, (ssl.SSLError, ConnectionResetError)):
+            return f"{self.url} {explain(error, self._tls)}"
+        return f"no broker answers at {self.url} ({error}): start one with `fogguard broker`, or check its address"
 
     def _overhear(self, _c: mqtt.Client, _u: Any, level: int, text: str) -> None:
         """Catch what the broker says about our certificate, which with TLS 1.3 comes after the handshake.
 
         It is raised nowhere: paho only logs it.
         """
-        if level == LogLevel.MQTT_LOG_ERR and "SSL" in text:
+        if level == LogLevel.MQTT_LOG_ERR and "[SSL:" in text:  # else it closed before it was heard: the next try may
             self._complaint = explain(text, self._tls)
 
     def _received(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:

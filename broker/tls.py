@@ -77,6 +77,8 @@ _ALERTS: Final = {
     "CERTIFICATE_UNKNOWN": "refuses {certificate}: is it a client's, of its CA?",
     "UNSUPPORTED_CERTIFICATE": "refuses {certificate}: it is not one for clients",
     "WRONG_VERSION_NUMBER": "does not speak TLS: write mqtt://, or name its other port",
+    "CONNECTION_RESET": "breaks off: it does not speak TLS there, or does not take {certificate}",
+    "UNEXPECTED_EOF": "breaks off: it does not speak TLS there, or does not take {certificate}",
 }
 
 

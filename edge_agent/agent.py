@@ -115,6 +115,7 @@ class Agent:
             last_will=self._last_will,
             keepalive_s=config.keepalive_s,
             tls=config.tls,
+            max_bytes=bundle.manifest.message_bytes,
             requests=(topics.cmd(config.node), self._on_request),
         )
 

@@ -40,7 +40,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 
 def softmax(logits: Floats) -> Floats:
     """Return the probabilities of one row of logits, (classes,) -> (classes,)."""
-    finite = np.nan_to_num(logits.astype(np.float64))  # whatever a source sent, the answer is numbers
+    finite = np.nan_to_num(logits).astype(np.float64)  # whatever a source sent, the answer is numbers
     shifted = np.exp(finite - finite.max())
     return np.asarray(shifted / shifted.sum(), np.float32)
 

@@ -27,6 +27,10 @@ SCHEMA_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 ID_BYTES: Final = 8
 MAX_MANIFEST_BYTES: Final = 16 << 20
+_JSON_BYTES, _OVERHEAD_BYTES = (
+    64 << 10,
+    1 << 10,
+)  # metrics and answers; topic and properties
 
 
 class BundleError(FogError):
@@ -124,10 +128,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return {name: tuple(entry.inputs) for name, entry in self.nodes.items()}
 
     @property
-    def frame_bytes(self) -> int:
-        """The size of the largest frame that this fleet sends."""
+    def message_bytes(self) -> int:
+        """What the largest message of this fleet takes: a frame, or JSON with a score for each class."""
         shapes = [entry.shape for entry in (*self.sensors.values(), *self.nodes.values())]
-        return HEADER_BYTES + 4 * max(map(math.prod, shapes))
+        json_bytes = _JSON_BYTES + 32 * len(self.labels) + 256 * len(self.names)
+        return _OVERHEAD_BYTES + max(HEADER_BYTES + 4 * max(map(math.prod, shapes)), json_bytes)
 
     def entry(self, name: str) -> GraphEntry:
         """Return the graph of a node or sensor; raises BundleError if there is none of that name."""

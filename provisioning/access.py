@@ -1,7 +1,6 @@
 """Who may write and read which topics: as little as the bundle's hyperconnections ask for."""
 
 from pathlib import Path
-from typing import Final
 
 from broker.mosquitto import ACL, CA, CERTIFICATE, CONFIG, KEY, Access, render_acl, render_secure
 from broker.topics import Topics
@@ -9,9 +8,6 @@ from edge_agent.bundle import Manifest
 from edge_agent.flow import ancestors
 from provisioning.certificates import PkiError, fleet_of, load_certificate
 from provisioning.pki import FEEDER, OPERATOR, WATCHER, write_whole
-
-_JSON_BYTES: Final = 64 << 10
-_OVERHEAD_BYTES: Final = 1 << 10
 
 
 def access_of(manifest: Manifest, fleet: str) -> dict[str, Access]:
@@ -40,12 +36,6 @@ def _node_access(manifest: Manifest, topics: Topics, node: str) -> Access:
     return Access((outcome, *own), (*reads, topics.status(node), topics.cmd(node)))
 
 
-def packet_bytes(manifest: Manifest) -> int:
-    """Return what the largest message of the fleet takes: a frame, or JSON with a score for each class."""
-    json_bytes = _JSON_BYTES + 32 * len(manifest.labels) + 256 * len(manifest.names)
-    return _OVERHEAD_BYTES + max(manifest.frame_bytes, json_bytes)
-
-
 def write_mosquitto(folder: Path, manifest: Manifest, pki: Path, host: str, port: int) -> str:
     """Write everything that mosquitto needs for this fleet into `folder`, and return the fleet's name.
 
@@ -61,7 +51,7 @@ def write_mosquitto(folder: Path, manifest: Manifest, pki: Path, host: str, port
         for name in (CA, CERTIFICATE, KEY):
             write_whole(folder / name, (pki / name).read_bytes(), 0o600 if name == KEY else 0o644)
         write_whole(folder / ACL, render_acl(rules).encode(), 0o600)
-        config = render_secure(host, port, packet_bytes(manifest), folder.resolve())
+        config = render_secure(host, port, manifest.message_bytes, folder.resolve())
         write_whole(folder / CONFIG, config.encode(), 0o644)
     except OSError as error:
         raise PkiError(f"{folder}: cannot be written ({error.strerror})") from error

@@ -36,14 +36,16 @@ def free_port():
 
 
 @contextmanager
-def running(folder):
-    """mosquitto with the configuration in `folder`, as it is."""
+def running(folder, started=None):
+    """mosquitto with the configuration in `folder`, as it is; its process joins the list `started`."""
     if mosquitto() is None:
         pytest.skip("no mosquitto on this machine: apt-get install mosquitto")
     if os.geteuid() == 0 and "mosquitto" in {user.pw_name for user in pwd.getpwall()}:
         subprocess.run(["chown", "-R", "mosquitto", folder], check=True)
     port = int(re.search(r"listener (\d+)", (folder / "mosquitto.conf").read_text())[1])
     child = spawn([mosquitto(), "-c", str(folder / "mosquitto.conf")], log=folder / "log", folder=folder)
+    if started is not None:
+        started.append(child)
     try:
         ends = time.monotonic() + 10
         while True:
