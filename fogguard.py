@@ -271,9 +271,9 @@ def pki_init(
 @app.command(epilog="Example: fogguard ask f1 metrics --broker mqtts://broker.local --fleet house --tls pki")
 def ask(
     node: Annotated[str, typer.Argument(help="Which node.")],
+    fleet: Annotated[str, typer.Option(help="The fleet's name.")],
     command: Annotated[Literal["ping", "metrics"], typer.Argument(help="What.")] = "ping",
     broker: Annotated[str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS")] = "mqtt://127.0.0.1:1883",
-    fleet: Annotated[str, typer.Option(help="The fleet's name.")] = "fog",
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from broker.mosquitto import ACL, CA, CERTIFICATE, CONFIG, KEY, Access, render_acl, render_secure
-from broker.topics import Topics
+from broker.topics import Topics, require_name
 from edge_agent.bundle import Manifest
 from edge_agent.flow import ancestors
 from provisioning.certificates import PkiError, fleet_of, load_certificate
@@ -11,8 +11,13 @@ from provisioning.pki import FEEDER, OPERATOR, WATCHER, write_whole
 
 
 def access_of(manifest: Manifest, fleet: str) -> dict[str, Access]:
-    """Return the rules of every client of a fleet that runs this bundle, by the name in its certificate."""
-    topics = Topics(fleet)
+    """Return the rules of every client of a fleet that runs this bundle, by the name in its certificate.
+
+    Raises FogError if a name could be read as more than a name, in a rule or a path.
+    """
+    for name in manifest.names:
+        require_name(name, "node")
+    topics = Topics(require_name(fleet, "fleet"))
     everything, every = topics.below("#"), "+"
     rules = {sensor: Access((topics.tensor(sensor), topics.step), ()) for sensor in manifest.sensors}
     rules.update({node: _node_access(manifest, topics, node) for node in manifest.nodes})

@@ -3,9 +3,11 @@
 import contextlib
 import time
 
+import msgspec
 import pytest
 from secured import FLEET, fleet_keys, link, secured
 
+from broker.errors import FogError
 from broker.link import Link, LinkError
 from broker.topics import Topics
 from edge_agent.agent import load_session
@@ -183,3 +185,13 @@ def test_a_fleet_whose_certificates_are_not_all_there_is_one_sentence(tmp_path, 
     with pytest.raises(pki.PkiError, match=r"ca\.crt: cannot be read"):
         write_mosquitto(tmp_path / "conf", bundle.manifest, tmp_path / "none", "127.0.0.1", 1)
     assert not (tmp_path / "conf").exists()
+
+
+def test_a_name_cannot_smuggle_in_a_rule(bundle):
+    manifest = bundle.manifest
+    for name in ("x\ntopic write #", "../ca", "+", "#", "a b"):
+        nodes = {**manifest.nodes, name: manifest.nodes["e1"]}
+        with pytest.raises(FogError, match="use letters"):
+            access_of(msgspec.structs.replace(manifest, nodes=nodes), FLEET)
+    with pytest.raises(FogError, match="use letters"):
+        access_of(manifest, "house/#")

@@ -132,9 +132,9 @@ def test_another_fleet_and_another_host_are_refused(folder):
         ("pki init p", "Missing option '--fleet'"),
         ("broker --pki p", "--render-mosquitto DIR --bundle BUNDLE --pki DIR"),
         ("broker --render-mosquitto c --pki p", "--render-mosquitto DIR --bundle BUNDLE --pki DIR"),
-        ("ask f1 --tls p --broker mqtts://127.0.0.1:9", "p holds no ca.crt: make it with `fogguard pki init p`"),
-        ("ask f1 --broker mqtt://127.0.0.1:9", "no broker answers at mqtt://127.0.0.1:9"),
-        ("ask a/b", "node 'a/b': use letters"),
+        ("ask f1 --fleet house --tls p --broker mqtts://127.0.0.1:9", "p holds no ca.crt: make it with"),
+        ("ask f1 --fleet house --broker mqtt://127.0.0.1:9", "no broker answers at mqtt://127.0.0.1:9"),
+        ("ask a/b --fleet house", "node 'a/b': use letters"),
         ("run nowhere --tls p", "--tls is for agents that run elsewhere: add --external"),
     ],
 )
