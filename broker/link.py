@@ -322,8 +322,8 @@ class Link:
         # Some brokers say why they end a connection; others, mosquitto 2.0 among them, just close it.
         if reason == "Session taken over" or self._brief_lives >= _BRIEF_LIVES:
             self._failure = LinkLost(
-                f"{self.url} ends this connection again and again: another client is there as {self._client_id!r}; "
-                "stop one of the two"
+                f"{self.url} ends this connection again and again: another client is there as {self._client_id!r}"
+                f"{', or with ' + self._tls.certificate if self._tls else ''}; stop one of the two"
             )
         elif self._complaint:
             _log.warning("%s %s; trying again", self.url, self._complaint)

@@ -38,7 +38,7 @@ def _node_access(manifest: Manifest, topics: Topics, node: str) -> Access:
     reads = [*map(topics.tensor, manifest.inputs[node]), *([topics.step] if is_sink else [])]
     for each in upstream:
         reads += [topics.status(each), topics.beat(each)]
-    return Access((outcome, *own), (*reads, topics.status(node), topics.cmd(node)))
+    return Access((outcome, *own), (*reads, topics.status(node), topics.beat(node), topics.cmd(node)))
 
 
 def write_mosquitto(folder: Path, manifest: Manifest, pki: Path, host: str, port: int) -> str:

@@ -8,7 +8,7 @@ import pytest
 from secured import FLEET, fleet_keys, link, secured
 
 from broker.errors import FogError
-from broker.link import Link, LinkError
+from broker.link import Link, LinkError, LinkLost
 from broker.topics import Topics
 from edge_agent.agent import load_session
 from edge_agent.node import Node
@@ -44,10 +44,10 @@ WRITES = {
 }
 READS = {
     "iot": set(),
-    "e1": {T.tensor("iot"), T.status("e1"), T.cmd("e1")},
-    "f2": {T.tensor("iot"), T.tensor("e1"), T.status("f2"), T.cmd("f2")} | lives("e1"),
-    "f1": {T.tensor("e1"), T.tensor("f2"), T.status("f1"), T.cmd("f1")} | lives("e1", "f2"),
-    "cloud": {T.tensor("f2"), T.tensor("f1"), T.step, T.status("cloud"), T.cmd("cloud")} | lives("e1", "f2", "f1"),
+    "e1": {T.tensor("iot"), T.cmd("e1")} | lives("e1"),
+    "f2": {T.tensor("iot"), T.tensor("e1"), T.cmd("f2")} | lives("f2", "e1"),
+    "f1": {T.tensor("e1"), T.tensor("f2"), T.cmd("f1")} | lives("f1", "e1", "f2"),
+    "cloud": {T.tensor("f2"), T.tensor("f1"), T.step, T.cmd("cloud")} | lives("cloud", "e1", "f2", "f1"),
     "operator": EVERY,
     "feeder": {T.result} | {make(node) for node in NODES for make in (T.status, T.beat, T.metrics)},
     "watcher": EVERY,
@@ -109,7 +109,7 @@ def test_the_rules_are_what_the_agents_subscribe_to(bundle):
         node = Node(name, bundle, load_session(bundle, name), T, lambda *_: None)
         beats = {T.beat(each) for each in node.presence.view}
         assert set(rules[name].reads) == {topic for topic, _ in node.subscriptions} | beats | {
-            T.status(name), T.cmd(name),
+            T.status(name), T.beat(name), T.cmd(name),
         }  # fmt: skip
 
 
@@ -143,6 +143,10 @@ def test_a_second_client_with_the_same_certificate_takes_the_place_of_the_first(
         first.connect()
         second.connect()
         assert first.poll_until(lambda: not first.is_up, 2)
+        with pytest.raises(LinkLost, match=r"is there as 'test-e1', or with .*e1\.crt; stop one of the two"):
+            for _ in range(3000):
+                first.poll(0.01)
+                second.poll(0.01)
 
 
 def test_a_message_that_is_larger_than_any_of_the_fleet_ends_the_connection(url, keys, bundle):
