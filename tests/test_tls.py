@@ -167,6 +167,17 @@ def test_a_broker_that_speaks_no_tls_is_one_sentence(keys, broker):
 def test_certificates_without_tls_are_one_sentence(keys):
     with pytest.raises(TlsError, match="certificates are for TLS: write mqtts:// instead of mqtt://h:1"):
         Link(parse_url("mqtt://h:1"), "x", tls=files_of(keys, "e1"))
+    with pytest.raises(TlsError, match="write mqtts:// instead of mqtt://h:1"):
+        Link(parse_url("mqtts://g:1"), "x", others=[parse_url("mqtt://h:1")], tls=files_of(keys, "e1"))
+    with pytest.raises(TlsError, match="one link speaks to mqtts://g:1 and mqtt://h:1"):
+        Link(parse_url("mqtts://g:1"), "x", others=[parse_url("mqtt://h:1")])
+
+
+def test_the_next_broker_of_a_list_is_shown_the_same_certificate(url, keys):
+    gone = url._replace(port=free_port())
+    with Link(gone, "test-e1", others=[url], tls=files_of(keys, "e1")) as device:
+        device.connect()
+        assert device.url == url
 
 
 def test_files_that_are_missing_or_do_not_fit_are_one_sentence(url, keys, tmp_path):
