@@ -16,7 +16,7 @@ except ImportError:
     sys.exit("fogguard: the workstation's commands are not installed here: pip install 'fogguard[all]'")
 
 from benchmarks.commands import bench
-from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, require_writable, write
+from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, TlsFolder, require_writable, write
 
 if TYPE_CHECKING:
     from export.variants import Choice
@@ -34,6 +34,8 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
 app.add_typer(data_app, name="data")
 app.add_typer(bench, name="bench")
+pki_app = typer.Typer(no_args_is_help=True, help="Make the certificates and keys of a fleet.")
+app.add_typer(pki_app, name="pki")
 
 SpecName = Annotated[str, typer.Argument(help="A fog.toml, or the name of a built-in specification.")]
 Seeds = Annotated[int, typer.Option(help="How many networks to train, from different first weights.", min=1)]
@@ -202,10 +204,95 @@ def export(
 
 
 @app.command(epilog="Example: fogguard check bundle")
-def check(bundle: BundlePath, json: Json = None) -> None:
+def check(
+    bundle: BundlePath,
+    verify_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="It must be signed with the private half of this key.")
+    ] = None,
+    json: Json = None,
+) -> None:
     """Check that torch, the whole graph and the parts agree under every mask, and that no file was changed."""
     require_writable(json)
-    _check(bundle, json)
+    _check(bundle, json, verify_key)
+
+
+@app.command(epilog="Example: fogguard sign bundle --key pki/signing.key")
+def sign(
+    bundle: BundlePath,
+    key: Annotated[Path, typer.Option(metavar="FILE", help="An Ed25519 key, as `fogguard pki init` makes one.")],
+    json: Json = None,
+) -> None:
+    """Sign a bundle: devices that are told so load no other."""
+    from benchmarks.terminal import say
+    from edge_agent.signature import key_id
+    from provisioning.signing import sign_bundle
+
+    require_writable(json)
+    signed, public = sign_bundle(bundle, key)
+    say(f"signed {bundle}, bundle {signed.id.hex()}, with key {key_id(public)}")
+    write(json, {"bundle": signed.id.hex(), "key": public.hex()})
+
+
+@pki_app.command("init", epilog="Example: fogguard pki init pki --fleet house --bundle bundle --host broker.local")
+def pki_init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Kept by the fleet's owner; keys do not leave it.")],
+    fleet: Annotated[str, typer.Option(help="The fleet's name.")],
+    bundle: Annotated[Path | None, typer.Option(help="What the fleet runs: its nodes and sensors.")] = None,
+    nodes: Annotated[str, typer.Option(metavar="NAME,…", help="Nodes and sensors, if there is no bundle yet.")] = "",
+    host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME|IP", help="Where the broker is, besides this machine; repeatable.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Make a certificate authority, and a certificate for each member of a fleet; only what is missing is made."""
+    import msgspec
+
+    from benchmarks.terminal import say
+    from edge_agent.bundle import load
+    from provisioning.pki import init
+
+    if bundle and nodes:
+        raise FogError("--bundle names the nodes already: leave out --nodes")
+    require_writable(json)
+    names = load(bundle).manifest.names if bundle else tuple(filter(None, nodes.split(",")))
+    found = init(folder, fleet, names, host or ())
+    say(f"{folder}: made {', '.join(found.made) or 'nothing'}; {len(found.kept)} files were there")
+    for name in found.expiring:
+        say(f"{name}.crt ends on {found.expires[name]}: remove it, and run this again")
+    write(json, msgspec.to_builtins(found))
+
+
+@app.command(epilog="Example: fogguard ask f1 metrics --broker mqtts://broker.local --fleet house --tls pki")
+def ask(
+    node: Annotated[str, typer.Argument(help="Which node.")],
+    fleet: Annotated[str, typer.Option(help="The fleet's name.")],
+    command: Annotated[Literal["ping", "metrics"], typer.Argument(help="What.")] = "ping",
+    broker: Annotated[str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS")] = "mqtt://127.0.0.1:1883",
+    tls: TlsFolder = None,
+    json: Json = None,
+) -> None:
+    """Ask a node whether it is there, or for its counters, as the operator."""
+    import time
+
+    import msgspec
+
+    from benchmarks.terminal import results
+    from broker.link import parse_url
+    from broker.tls import files_of
+    from broker.topics import require_name
+    from provisioning.asking import ask as ask_node
+    from provisioning.pki import OPERATOR
+
+    require_writable(json)
+    require_name(node, "node")
+    require_name(fleet, "fleet")
+    began_s = time.monotonic()
+    reply = ask_node(parse_url(broker), fleet, node, command, files_of(tls, OPERATOR) if tls else None)
+    seconds = time.monotonic() - began_s
+    results.print(f"{node}: epoch {reply.epoch}, bundle {reply.bundle}, answered within {1e3 * seconds:.0f} ms")
+    if reply.metrics:
+        results.print_json(msgspec.json.encode(reply.metrics).decode())
+    write(json, {**msgspec.to_builtins(reply), "seconds": seconds})
 
 
 @app.command(epilog="Example: fogguard broker --port 1883")
@@ -214,21 +301,21 @@ def broker(
     host: Annotated[str, typer.Option(help="The address to listen on; nobody is asked for a password.")] = "127.0.0.1",
     kind: Annotated[Literal["embedded", "mosquitto"] | None, typer.Option(help="[default: what is here]")] = None,
     render_mosquitto: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Only write a mosquitto.conf for a fleet into DIR.")
+        Path | None, typer.Option(metavar="DIR", help="Only write mosquitto's configuration for a fleet into DIR.")
     ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="What the fleet runs: with --pki, for TLS and access rules by its connections.")
+    ] = None,
+    pki: Annotated[Path | None, typer.Option(metavar="DIR", help="Certificates by `fogguard pki init`.")] = None,
 ) -> None:
-    """Run a broker for one machine until Ctrl-C."""
+    """Run a broker for one machine until Ctrl-C, or configure mosquitto for a fleet."""
     from benchmarks.terminal import say
     from broker import embedded
 
+    if (bundle or pki) and not (render_mosquitto and bundle and pki):
+        raise FogError("TLS and access rules take three: --render-mosquitto DIR --bundle BUNDLE --pki DIR")
     if render_mosquitto:
-        file = render_mosquitto / "mosquitto.conf"
-        try:
-            render_mosquitto.mkdir(parents=True, exist_ok=True)
-            file.write_text(embedded.render_mosquitto(host, port))
-        except OSError as error:
-            raise FogError(f"{file}: cannot be written ({error.strerror})") from error
-        say(f"wrote {file}: mosquitto -c {file}")
+        say(_render_mosquitto(render_mosquitto, host, port, bundle, pki))
         return
     with embedded.running_broker(kind, host, port) as url:
         say(f"broker at {url}, Ctrl-C ends it")
@@ -246,6 +333,7 @@ def run(
     external: Annotated[
         bool, typer.Option("--external", help="The agents run elsewhere: feed and record only.")
     ] = False,
+    tls: TlsFolder = None,
     json: Json = None,
 ) -> None:
     """Run a fleet of agents on this machine, fed with the test rows; unplug nodes as you like, and watch."""
@@ -254,13 +342,17 @@ def run(
     from benchmarks.fleet import running_trial
     from benchmarks.live import follow
     from benchmarks.terminal import print_phases, say
+    from broker.tls import files_of
 
     if external and not broker:
         raise FogError("--external: name the broker where the agents are with --broker mqtt://HOST:PORT")
+    if tls and not external:
+        raise FogError("--tls is for agents that run elsewhere: add --external")
     require_writable(json)
     start = head(emulated="" if external else "every node is a process on this machine and the network is loopback")
     missing = frozenset(filter(None, down.split(",")))
     options: dict[str, Any] = {"broker": broker, "local": not external, "fleet": fleet, "rate": rate}
+    options["tls"] = files_of(tls, "feeder") if tls else None
     with running_trial(bundle, **options, down=missing, progress=say) as trial:
         if trial.agents:
             pids = ", ".join(f"{node} {pid}" for node, pid in trial.agents.pids.items())
@@ -362,11 +454,34 @@ def _export(run: Path, out: Path, seed: int | None = None) -> Any:
     return bundle
 
 
-def _check(path: Path, json: Path | None = None) -> None:
+def _render_mosquitto(folder: Path, host: str, port: int, bundle: Path | None, pki: Path | None) -> str:
+    """Write the configuration, and return what to do with it."""
+    from broker.mosquitto import CONFIG, render_open
+
+    file = folder / CONFIG
+    if bundle and pki:
+        from edge_agent.bundle import load
+        from provisioning.access import write_mosquitto
+
+        fleet = write_mosquitto(folder, load(bundle).manifest, pki, host, port)
+        return (
+            f"wrote {file} for fleet {fleet}: mosquitto -c {file} (started by root it becomes another user, "
+            f"who must be able to read it: chown -R mosquitto {folder})"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(render_open(host, port))
+    except OSError as error:
+        raise FogError(f"{file}: cannot be written ({error.strerror})") from error
+    return f"wrote {file}: mosquitto -c {file}"
+
+
+def _check(path: Path, json: Path | None = None, verify_key: Path | None = None) -> None:
     from benchmarks.terminal import print_findings
+    from edge_agent.signature import load_public_key
     from export.check import check as check_bundle
 
-    bundle, findings = check_bundle(path)
+    bundle, findings = check_bundle(path, load_public_key(verify_key) if verify_key else None)
     print_findings(findings)
     write(json, {"bundle": bundle.id.hex(), "checks": [finding._asdict() for finding in findings]})
     if bad := [finding for finding in findings if not finding.ok]:

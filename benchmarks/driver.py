@@ -12,6 +12,7 @@ from broker.errors import FailureFound
 from broker.frame import Frame, encode
 from broker.link import BrokerUrl, Link
 from broker.presence import Presence, State, Status, StatusError, decode_status
+from broker.tls import Tls
 from broker.topics import Topics
 from edge_agent.agent import load_session
 from edge_agent.answer import Answer
@@ -48,6 +49,7 @@ class Driver:
         window: How many steps may be unanswered before feeding pauses: a machine that is too slow for the rate is
             fed more slowly, instead of being flooded until its deadlines pass.
         watch: Called while waiting; raises if the fleet cannot go on.
+        tls: What to show a broker that wants a certificate.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Driver:
         rate: float = 200.0,
         window: int = 8,
         watch: Callable[[], None] = lambda: None,
+        tls: Tls | None = None,
     ) -> None:
         self.bundle = bundle
         self.phases: list[Phase] = []
@@ -90,6 +93,7 @@ class Driver:
             others=brokers[1:],
             subscriptions=[*((topic, 0) for topic in topics), *((topic, 1) for topic in self._status_topics)],
             on_message=self._on_message,
+            tls=tls,
         )
 
     def __enter__(self) -> "Driver":

@@ -11,6 +11,7 @@ from benchmarks.phases import PhaseReport, summarise
 from broker.embedded import Kind, running_broker
 from broker.errors import FogError
 from broker.link import BrokerUrl, parse_url
+from broker.tls import Tls
 from broker.topics import require_name
 from edge_agent.bundle import Bundle, load
 from export.data.rows import Integers
@@ -57,7 +58,7 @@ def brokers_at(where: str | None) -> Iterator[list[BrokerUrl]]:
     elif where is not None and where.startswith("mqtt"):
         yield [parse_url(each) for each in where.split(",")]
     else:
-        raise FogError(f"--broker {where!r}: write mqtt://HOST:PORT, embedded or mosquitto")
+        raise FogError(f"--broker {where!r}: write mqtt://HOST:PORT, embedded or mosquitto (mqtts:// for TLS)")
 
 
 @contextlib.contextmanager
@@ -70,6 +71,7 @@ def running_trial(
     rate: float = 200.0,
     down: Collection[str] = (),
     progress: Callable[[str], None] = lambda _what: None,
+    tls: Tls | None = None,
 ) -> Iterator[Trial]:
     """Run the bundle in the folder `path` and yield it fed with its test rows, but for the nodes in `down`.
 
@@ -90,7 +92,7 @@ def running_trial(
         urls = stack.enter_context(brokers_at(broker))
         agents = stack.enter_context(LocalFleet(bundle, urls, name, folder)) if local else None
         watch = agents.require_running if agents else lambda: None
-        driver = stack.enter_context(Driver(urls, name, bundle, held_out.raw, rate=rate, watch=watch))
+        driver = stack.enter_context(Driver(urls, name, bundle, held_out.raw, rate=rate, watch=watch, tls=tls))
         up = [node for node in bundle.manifest.nodes if node not in down]
         if agents:
             progress(f"starting {len(up)} agents at {urls[0]}")

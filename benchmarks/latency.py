@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.fleet import brokers_at
 from benchmarks.floor import STEP, running_floor
-from broker.errors import FailureFound
+from broker.errors import FailureFound, FogError
 from broker.frame import HEADER_BYTES, Frame, encode
 from broker.link import BrokerUrl, Link
 from broker.presence import decode_status
@@ -169,6 +169,8 @@ def measure(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogguard-latency-")))
         url, *_ = stack.enter_context(brokers_at(broker))
+        if url.secure:
+            raise FogError(f"the bare relay speaks no TLS: write mqtt:// instead of {url}")
         progress(f"starting the fleet, and the bare relay of its graphs, at {url}")
         agents = stack.enter_context(LocalFleet(bundle, [url], "latency", folder))
         ready_s = _start(agents, bundle, url)

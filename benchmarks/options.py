@@ -18,6 +18,10 @@ BrokerChoice = Annotated[
         help="mqtt://HOST:PORT, or several with commas; embedded, mosquitto [default: what is here]",
     ),
 ]
+TlsFolder = Annotated[
+    Path | None,
+    typer.Option("--tls", metavar="DIR", help="Certificates by `fogguard pki init`, for an mqtts:// broker."),
+]
 Rate = Annotated[float, typer.Option(help="Steps a second.", min=0.1, max=100_000)]
 
 

@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from broker.errors import FogError
 from broker.link import BrokerUrl
+from broker.mosquitto import CONFIG, PACKET_BYTES, render_open
 from broker.process import spawn, stop
 
 Kind = Literal["embedded", "mosquitto"]
@@ -45,19 +46,6 @@ max_inflight_count = 200
 dynamic_filters = true
 """
 
-_MOSQUITTO = """\
-# Two messages in a row must not wait for an acknowledgement.
-set_tcp_nodelay true
-# Frames are up to {limit} bytes.
-max_packet_size {packet}
-max_queued_messages 10000
-persistence false
-
-listener {port} {host}
-allow_anonymous true
-"""
-
-_SEGMENT_BYTES: Final = 17 << 20
 _READY_S: Final = 10.0
 
 
@@ -65,16 +53,11 @@ class BrokerError(FogError):
     """A broker could not be started here."""
 
 
-def render_mosquitto(host: str, port: int) -> str:
-    """Return a mosquitto.conf for a fleet: one listener that knows no users."""
-    return _MOSQUITTO.format(host=host, port=port, limit=16 << 20, packet=_SEGMENT_BYTES)
-
-
 def choose_kind() -> Kind:
     """Return the broker that this machine has, the embedded one first; raises BrokerError."""
     if find_spec("iotcore"):
         return "embedded"
-    if _mosquitto():
+    if mosquitto():
         return "mosquitto"
     raise BrokerError("no broker on this machine: pip install 'fogguard[broker]', or install mosquitto")
 
@@ -108,19 +91,20 @@ def _command(kind: Kind, url: BrokerUrl, folder: Path) -> list[str]:
         if not find_spec("iotcore"):
             raise BrokerError("the embedded broker is not installed: pip install 'fogguard[broker]'")
         config = folder / "rumqttd.toml"
-        config.write_text(_RUMQTTD.format(host=url.host, port=url.port, segment=_SEGMENT_BYTES))
+        config.write_text(_RUMQTTD.format(host=url.host, port=url.port, segment=PACKET_BYTES))
         return [sys.executable, "-m", "iotcore", "--config", str(config), "--log-level", "CRITICAL"]
-    program = _mosquitto()
+    program = mosquitto()
     if program is None:
         raise BrokerError("mosquitto is not installed: use the embedded broker, or install it with apt or brew")
-    config = folder / "mosquitto.conf"
-    config.write_text(render_mosquitto(url.host, url.port))
+    config = folder / CONFIG
+    config.write_text(render_open(url.host, url.port))
     if os.geteuid() == 0:
         folder.chmod(0o755)  # mosquitto gives up root for its own user, who must be able to read this
     return [program, "-c", str(config)]
 
 
-def _mosquitto() -> str | None:
+def mosquitto() -> str | None:
+    """Return where the program is, if it is installed."""
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
 
 
@@ -139,7 +123,7 @@ def _require_free(host: str, port: int) -> int:
 
 def _answers(url: BrokerUrl) -> bool:
     try:
-        socket.create_connection(url, timeout=0.2).close()
+        socket.create_connection((url.host, url.port), timeout=0.2).close()
     except OSError:
         return False
     return True

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import select
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +22,14 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker.brokers import Brokers
 from broker.errors import FailureFound, FogError
+from broker.tls import Tls, TlsError, client_context, explain, load_files
 
 _log = logging.getLogger("fogguard.link")
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
@@ -47,13 +51,15 @@ class LinkLost(FailureFound):
 
 
 class BrokerUrl(NamedTuple):
-    """Where a broker listens."""
+    """Where a broker listens, and whether with TLS."""
 
     host: str
     port: int
+    secure: bool = False
 
     def __str__(self) -> str:
-        return f"mqtt://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.secure else 'mqtt'}://{host}:{self.port}"
 
 
 class Message(NamedTuple):
@@ -63,16 +69,27 @@ class Message(NamedTuple):
     payload: bytes
 
 
+class Request(NamedTuple):
+    """What came on the topic for requests, and where its sender waits for the reply, marked so (MQTT 5)."""
+
+    payload: bytes
+    reply_to: str
+    correlation: bytes
+
+
+_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+
+
 def parse_url(url: str) -> BrokerUrl:
-    """Return host and port of `mqtt://HOST[:PORT]`; raises LinkError."""
+    """Return what `mqtt://HOST[:PORT]`, or `mqtts://` for TLS, says; raises LinkError."""
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, 1883 if parts.port is None else parts.port
+        host, port = parts.hostname, _PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
     except ValueError as error:
         raise LinkError(f"broker {url!r}: {error}; write mqtt://HOST:PORT") from error
-    if parts.scheme != "mqtt" or not host or not port or parts.path not in ("", "/"):
-        raise LinkError(f"broker {url!r}: write mqtt://HOST:PORT")
-    return BrokerUrl(host, port)
+    if parts.scheme not in _PORTS or not host or not port or parts.path not in ("", "/"):
+        raise LinkError(f"broker {url!r}: write mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS")
+    return BrokerUrl(host, port, parts.scheme == "mqtts")
 
 
 class Link:
@@ -88,6 +105,9 @@ class Link:
         on_up: Called from `poll` once every subscription of a new connection is granted.
         last_will: Called before each connection; what the broker publishes, retained, if the link is lost.
         keepalive_s: Seconds of silence after which either side may give the other up (the broker after 1.5 x).
+        tls: Our certificate and the CA to believe, with `mqtts` URLs; raises TlsError with any other.
+        max_bytes: The largest message that the broker may pass on to us, if there is a limit.
+        requests: The topic that takes requests, and what is called from `poll` with each of them.
     """
 
     def __init__(
@@ -101,7 +121,15 @@ class Link:
         on_up: Callable[[], None] = lambda: None,
         last_will: Callable[[], Message] | None = None,
         keepalive_s: int = 2,
+        tls: Tls | None = None,
+        max_bytes: int | None = None,
+        requests: tuple[str, Callable[[Request], None]] | None = None,
     ) -> None:
+        for each in (url, *others):
+            if tls is not None and not each.secure:
+                raise TlsError(f"certificates are for TLS: write mqtts:// instead of {each}")
+            if each.secure != url.secure:
+                raise TlsError(f"one link speaks to {url} and {each}: write mqtts:// for all, or for none")
         self.url = url
         self.is_up = False
         self.activity = 0
@@ -109,7 +137,17 @@ class Link:
         self._brokers = Brokers([url, *others])
         self._handshake_s = _HASTY_HANDSHAKE_S if others else _HANDSHAKE_S
         self._unread_since_s: float | None = None
+        if requests is not None:
+            subscriptions = [*subscriptions, (requests[0], 1)]
         self._subscriptions = [(topic, SubscribeOptions(qos=qos)) for topic, qos in subscriptions]
+        self._on_message = on_message
+        self._requests = requests
+        self._tls = tls
+        self._told: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        if max_bytes is not None:
+            self._told.MaximumPacketSize = max_bytes
+        self._context = client_context() if url.secure else None
+        self._complaint = ""
         self._client_id = client_id
         self._on_up = on_up
         self._last_will = last_will
@@ -126,7 +164,9 @@ class Link:
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_disconnect = self._disconnected
-        client.on_message = lambda _c, _u, message: on_message(message.topic, bytes(message.payload))
+        client.on_message = self._received
+        if self._context is not None:
+            client.tls_set_context(self._context)
         self._client = client
 
     def __enter__(self) -> "Link":
@@ -148,11 +188,12 @@ class Link:
         try:
             self._attempt(self._brokers.all())
         except OSError as error:
-            raise LinkError(
-                f"no broker answers at {self.url} ({error}): start one with `fogguard broker`, or check --broker"
-            ) from error
-        if not self.poll_until(lambda: self.is_up, timeout_s):
-            raise LinkError(f"{self.url} accepts connections but does not answer as an MQTT 5 broker")
+            raise LinkError(self._why(error)) from error
+        if not self.poll_until(lambda: self.is_up or bool(self._complaint), timeout_s):
+            hint = "does it take our certificate?" if self._tls else "does it want TLS, mqtts://?"
+            raise LinkError(f"{self.url} accepts connections but does not answer as an MQTT 5 broker: {hint}")
+        if self._complaint:
+            raise LinkError(f"{self.url} {self._complaint}")
 
     def drop(self) -> None:
         """End this connection without a farewell; `poll` makes the next one."""
@@ -166,13 +207,15 @@ class Link:
         Returns whether something was read, so that there may be more. Connects again when the link is down and its
         next attempt is due. Raises what the handlers raise, and LinkLost when this client must not come back.
         """
-        connection = self._client.socket()
+        connection: Any = self._client.socket()
         if connection is None:
             self._reconnect_when_due(timeout_s)
             return False
         wants_write = [connection] if self._client.want_write() else []
-        readable, writable, _ = select.select([connection], wants_write, [], max(0.0, timeout_s))
-        if readable:
+        is_pending = self._context is not None and connection.pending() > 0  # decrypted already: select sees it not
+        wait_s = 0.0 if is_pending else max(0.0, timeout_s)
+        readable, writable, _ = select.select([connection], wants_write, [], wait_s)
+        if readable or is_pending:
             self.activity += 1
             self._client.loop_read()
             _acknowledge_at_once(connection)
@@ -187,7 +230,7 @@ class Link:
             self.drop()
         if self._failure is not None:
             raise self._failure
-        return bool(readable)
+        return bool(readable) or is_pending
 
     def poll_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Poll until `condition()` holds or `timeout_s` seconds have passed; return whether it held."""
@@ -213,6 +256,15 @@ class Link:
         """Whether what was to be sent has waited for too long: more would only grow old behind it."""
         return self._unread_since_s is not None and time.monotonic() - self._unread_since_s > _STALE_S
 
+    def request(self, topic: str, request: Request) -> None:
+        """Send a request, QoS 1."""
+        self._client.publish(topic, request.payload, 1, False, _properties(request))
+
+    def reply(self, request: Request, payload: bytes) -> None:
+        """Answer a request where its sender waits; dropped as `publish` drops with QoS 0."""
+        if self.is_up and not self._is_stuck():
+            self._client.publish(request.reply_to, payload, 0, False, _properties(request, is_reply=True))
+
     def publish_confirmed(self, topic: str, payload: bytes, *, retain: bool, timeout_s: float) -> bool:
         """Publish with QoS 1 and poll until the broker has it; return whether it did in time."""
         if not self.is_up:
@@ -226,10 +278,16 @@ class Link:
         if self._last_will is not None:
             will = self._last_will()
             self._client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if self._context is not None:
+            load_files(self._context, self._tls)
+            self._client.on_log = self._overhear  # until the broker has let us in: it is told of every packet
         for position, self.url in enumerate(urls, 1):
             self._handshake_ends_s = time.monotonic() + self._handshake_s
+            self._complaint = ""
             try:
-                self._client.connect(self.url.host, self.url.port, self._keepalive_s, clean_start=True)
+                self._client.connect(
+                    self.url.host, self.url.port, self._keepalive_s, clean_start=True, properties=self._told
+                )
                 return
             except OSError:
                 if position == len(urls):
@@ -247,9 +305,33 @@ class Link:
         try:
             self._attempt(self._brokers.candidates(time.monotonic()))
         except OSError as error:
-            _log.warning("no broker at %s (%s), trying again", self.url, error)
+            _log.warning("%s; trying again", self._why(error))
+
+    def _why(self, error: OSError) -> str:
+        """Return what it means that no connection came about."""
+        if self.url.secure and isinstance(error, (ssl.SSLError, ConnectionResetError)):
+            return f"{self.url} {explain(error, self._tls)}"
+        return f"no broker answers at {self.url} ({error}): start one with `fogguard broker`, or check its address"
+
+    def _overhear(self, _c: mqtt.Client, _u: Any, level: int, text: str) -> None:
+        """Catch what the broker says about our certificate, which with TLS 1.3 comes after the handshake.
+
+        It is raised nowhere: paho only logs it.
+        """
+        if level == LogLevel.MQTT_LOG_ERR and "[SSL:" in text:  # else it closed before it was heard: the next try may
+            self._complaint = explain(text, self._tls)
+
+    def _received(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
+        topic = message.topic
+        if self._requests is None or topic != self._requests[0]:
+            self._on_message(topic, bytes(message.payload))
+        elif not message.retain:  # a request that was kept would be obeyed with each new connection
+            told = message.properties
+            reply_to, correlation = getattr(told, "ResponseTopic", ""), getattr(told, "CorrelationData", b"")
+            self._requests[1](Request(bytes(message.payload), reply_to, correlation))
 
     def _connected(self, client: mqtt.Client, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
+        client.on_log = None
         if str(reason) in _NOT_YET:
             self.drop()
         elif reason.is_failure:
@@ -283,11 +365,23 @@ class Link:
         # Some brokers say why they end a connection; others, mosquitto 2.0 among them, just close it.
         if reason == "Session taken over" or self._brief_lives >= _BRIEF_LIVES:
             self._failure = LinkLost(
-                f"{self.url} ends this connection again and again: another client is there as {self._client_id!r}; "
-                "stop one of the two"
+                f"{self.url} ends this connection again and again: another client is there as {self._client_id!r}"
+                f"{', or with ' + self._tls.certificate if self._tls else ''}; stop one of the two"
             )
+        elif self._complaint:
+            _log.warning("%s %s; trying again", self.url, self._complaint)
         elif reason.is_failure:
             _log.warning("lost %s: %s", self.url, reason)
+
+
+def _properties(request: Request, *, is_reply: bool = False) -> Any:
+    """Return what marks a request or its reply (MQTT 5, 4.10)."""
+    properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if request.correlation:
+        properties.CorrelationData = request.correlation
+    if not is_reply:
+        properties.ResponseTopic = request.reply_to
+    return properties
 
 
 def _send_at_once(_client: mqtt.Client, _userdata: Any, connection: Any) -> None:

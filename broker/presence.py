@@ -16,12 +16,16 @@ back through the broker. So neither an observer that was held up nor a busy brok
 """
 
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from broker.beat import Pulse
 from broker.errors import FogError
+
+MAX_EPOCH: Final = (1 << 53) - 1
+"""The largest number that every reader of JSON keeps exact; a frame holds it too."""
+_MAX_STATUS_BYTES: Final = 1024
 
 State = Literal["alive", "suspect", "slow", "hung", "dead"]
 Layer = Literal["none", "birth", "beat", "frame", "deadline", "will", "farewell", "watchdog"]
@@ -32,7 +36,7 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What stands retained on a node's status topic."""
 
     online: bool
-    epoch: int
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
     bundle: str = ""
     reason: Reason = ""
 
@@ -71,6 +75,8 @@ def encode_status(status: Status) -> bytes:
 
 def decode_status(payload: bytes) -> Status:
     """Return the status in `payload`; raises StatusError."""
+    if len(payload) > _MAX_STATUS_BYTES:
+        raise StatusError(f"not a status: {len(payload)} bytes, the limit is {_MAX_STATUS_BYTES}")
     try:
         return _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

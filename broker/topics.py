@@ -37,6 +37,18 @@ class Topics:
         """Counters, and how the node sees its ancestors."""
         return f"fog/{self.fleet}/{node}/metrics"
 
+    def cmd(self, node: str) -> str:
+        """Requests to a node, from the operator alone."""
+        return f"fog/{self.fleet}/{node}/cmd"
+
+    def reply(self, node: str) -> str:
+        """A node's replies to requests."""
+        return f"fog/{self.fleet}/{node}/reply"
+
+    def below(self, topic_filter: str) -> str:
+        """Return a filter over the topics of this fleet."""
+        return f"fog/{self.fleet}/{topic_filter}"
+
     @property
     def step(self) -> str:
         """One null frame a step from the source to the sink, so that every step is answered."""

@@ -13,14 +13,16 @@ import msgspec
 
 from broker.beat import MAX_INTERVAL_MS
 from broker.errors import FogError
-from broker.link import BrokerUrl, Link, LinkError, Message, parse_url
+from broker.link import BrokerUrl, Link, LinkError, Message, Request, parse_url
 from broker.presence import MISSED, Reason, Status, StatusError, decode_status, encode_status
+from broker.tls import Tls
 from broker.topics import Topics, require_name
 from edge_agent.bundle import Bundle, load
 from edge_agent.epoch import last_epoch, next_epoch
 from edge_agent.node import Node
 from edge_agent.service import Supervisor
 from edge_agent.session import Session
+from edge_agent.signature import load_public_key
 
 _METRICS_EVERY_S = 1.0
 _FAREWELL_S = 1.0
@@ -32,7 +34,11 @@ class ConfigError(FogError):
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The device's own file, JSON: which node of which bundle, and which broker, or several in the order of choice."""
+    """The device's own file, JSON: which node of which bundle, and which broker, or several in the order of choice.
+
+    With `tls` it shows the broker its certificate, the same to each of several; with `verify_key` (a file, PEM) it
+    takes only a bundle that is signed with that key.
+    """
 
     node: str
     bundle: str
@@ -43,6 +49,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     threads: int = 1
     beat_ms: int = 50
     missed_beats: int = MISSED
+    tls: Tls | None = None
+    verify_key: str = ""
 
 
 def load_config(file: Path) -> Config:
@@ -76,7 +84,8 @@ def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool])
 
     Waits for the broker if it is not there yet, and comes back with it. Raises FogError.
     """
-    bundle = load(Path(config.bundle))
+    verify_key = load_public_key(Path(config.verify_key)) if config.verify_key else None
+    bundle = load(Path(config.bundle), verify_key)
     if config.node not in bundle.manifest.nodes:
         raise ConfigError(
             f"node {config.node!r} is not in bundle {config.bundle}: it has {', '.join(bundle.manifest.nodes)}"
@@ -87,12 +96,12 @@ def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool])
 def report_hung(config: Config) -> None:
     """Publish, in place of the agent that its watchdog has ended, that it hung: its last will cannot know.
 
-    Raises EpochError or LinkError.
+    Raises EpochError, LinkError or TlsError.
     """
     topic = Topics(config.fleet).status(config.node)
     status = Status(online=False, epoch=last_epoch(_epoch_file(config)), reason="hung")
     first, *others = _brokers(config)
-    with Link(first, _client_id(config), others=others) as link:
+    with Link(first, _client_id(config), others=others, tls=config.tls) as link:
         link.connect()
         if not link.publish_confirmed(topic, encode_status(status), retain=True, timeout_s=_FAREWELL_S):
             raise LinkError(f"{link.url} did not confirm that {config.node} hung")
@@ -126,6 +135,7 @@ class Agent:
         self._supervisor = supervisor
         self._is_stopping = is_stopping
         self._own_status = topics.status(config.node)
+        self._own_reply = topics.reply(config.node)
         self._epoch_file = _epoch_file(config)
         self._remembered_epoch = 0
         self._was_up = False
@@ -150,6 +160,9 @@ class Agent:
             on_up=self._on_up,
             last_will=self._last_will,
             keepalive_s=config.keepalive_s,
+            tls=config.tls,
+            max_bytes=bundle.manifest.message_bytes,
+            requests=(topics.cmd(config.node), self._on_request),
         )
 
     def serve(self) -> None:
@@ -216,6 +229,12 @@ class Agent:
             self._on_own_status(payload)
         else:
             self._node.on_message(topic, payload, time.monotonic_ns())
+
+    def _on_request(self, request: Request) -> None:
+        """Reply to the operator, but nowhere else than where a node's replies belong."""
+        reply = self._node.on_request(request.payload)
+        if reply is not None and request.reply_to == self._own_reply:
+            self._link.reply(request, reply)
 
     def _on_own_status(self, payload: bytes) -> None:
         """Begin anew above what the broker remembers, if the epoch file does not: a new card, a wiped folder."""

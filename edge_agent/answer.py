@@ -30,7 +30,8 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 def softmax(logits: Floats) -> Floats:
     """Return the probabilities of one row of logits, (classes,) -> (classes,)."""
-    shifted: Floats = np.exp(logits - logits.max())
+    finite = np.nan_to_num(logits).astype(np.float64)  # whatever a source sent, the answer is numbers
+    shifted = np.exp(finite - finite.max())
     return np.asarray(shifted / shifted.sum(), np.float32)
 
 

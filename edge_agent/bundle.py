@@ -1,6 +1,7 @@
 """A bundle: the folder with everything that a fleet runs, described by `manifest.json`.
 
     manifest.json        this file's structs; its sha256 names the bundle
+    manifest.sig         its signature, if it is signed (see signature.py)
     <node>.onnx          one graph per node and per sensor
     golden/<node>.npy    what each of them puts out for a few rows of data while all are alive
     whole.onnx           the network as one graph, and
@@ -10,6 +11,7 @@
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,17 @@ from typing import Final, Literal
 import msgspec
 
 from broker.errors import FailureFound, FogError
+from broker.frame import HEADER_BYTES
+from edge_agent.signature import require_signed
 
 SCHEMA_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 ID_BYTES: Final = 8
 MAX_MANIFEST_BYTES: Final = 16 << 20
+_JSON_BYTES, _OVERHEAD_BYTES = (
+    64 << 10,
+    1 << 10,
+)  # metrics and answers; topic and properties
 
 
 class BundleError(FogError):
@@ -119,6 +127,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """The sources of each node."""
         return {name: tuple(entry.inputs) for name, entry in self.nodes.items()}
 
+    @property
+    def message_bytes(self) -> int:
+        """What the largest message of this fleet takes: a frame, or JSON with a score for each class."""
+        shapes = [entry.shape for entry in (*self.sensors.values(), *self.nodes.values())]
+        json_bytes = _JSON_BYTES + 32 * len(self.labels) + 256 * len(self.names)
+        return _OVERHEAD_BYTES + max(HEADER_BYTES + 4 * max(map(math.prod, shapes)), json_bytes)
+
     def entry(self, name: str) -> GraphEntry:
         """Return the graph of a node or sensor; raises BundleError if there is none of that name."""
         entry = self.nodes.get(name) or self.sensors.get(name)
@@ -182,8 +197,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
-def load(path: Path) -> Bundle:
-    """Read the bundle in the folder `path`; raises BundleError if there is none or it is of another version."""
+def load(path: Path, verify_key: bytes | None = None) -> Bundle:
+    """Read the bundle in the folder `path`; raises BundleError if there is none or it is of another version.
+
+    With `verify_key`, an Ed25519 public key, raises SignatureRefused unless the manifest is signed with it.
+    """
     file = path / MANIFEST
     try:
         if file.stat().st_size > MAX_MANIFEST_BYTES:
@@ -193,6 +211,9 @@ def load(path: Path) -> Bundle:
         raise BundleError(
             f"no bundle at {path} ({error.strerror}: {MANIFEST}): make one with `fogguard export RUN --out {path}`"
         ) from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    if verify_key is not None:
+        require_signed(path, sha256, verify_key)
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version != SCHEMA_VERSION:
@@ -206,4 +227,4 @@ def load(path: Path) -> Bundle:
     for name in manifest.files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"{file}: {name!r} points outside the bundle")
-    return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
+    return Bundle(path, manifest, sha256)

@@ -20,6 +20,7 @@ from broker.presence import MISSED, Presence, StatusError, decode_status
 from broker.topics import Topics
 from edge_agent.answer import Answer, guess, softmax
 from edge_agent.bundle import Bundle
+from edge_agent.commands import CommandError, Reply, decode_ask, encode_reply
 from edge_agent.flow import ancestors, fed
 from edge_agent.gather import Gather, Gathered
 from edge_agent.heart import Heart
@@ -150,9 +151,20 @@ class Node:
                     self._lose(source)
             self._finish(gathered)
 
-    def publish_metrics(self) -> None:
-        """Publish the counters and the view."""
-        metrics = Metrics(
+    def on_request(self, payload: bytes) -> bytes | None:
+        """Return the reply to the operator's request, None if it is none, which is counted."""
+        try:
+            command = decode_ask(payload).command
+        except CommandError:
+            self._rejected["command"] += 1
+            return None
+        metrics = self.metrics() if command == "metrics" else None
+        bundle = self._bundle.id.hex()
+        return encode_reply(Reply(command=command, node=self.name, epoch=self.epoch, bundle=bundle, metrics=metrics))
+
+    def metrics(self) -> Metrics:
+        """Return the counters and the view."""
+        return Metrics(
             node=self.name,
             epoch=self.epoch,
             now_ns=self._clock(),
@@ -162,7 +174,10 @@ class Node:
             stages=self._stages,
             view=self.presence.view,
         )
-        self._publish(self._topics.metrics(self.name), _encode_json(metrics))
+
+    def publish_metrics(self) -> None:
+        """Publish the counters and the view."""
+        self._publish(self._topics.metrics(self.name), _encode_json(self.metrics()))
 
     def _on_tensor(self, source: str, payload: bytes, now_ns: int) -> None:
         try:

@@ -12,6 +12,7 @@ from broker.errors import FogError
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, BundleDamaged, file_problem, load
 from edge_agent.session import Floats, open_graph
+from edge_agent.signature import SignatureRefused, is_valid, key_id, read_signature, require_signed
 from export.evaluation import Composed, labels, logits_by_mask
 from export.failures import sampled_masks
 from export.graph import ALIVE
@@ -50,15 +51,35 @@ class Comparison(NamedTuple):
         return self.error <= TOLERANCE and self.labels_equal == self.labels_compared
 
 
-def check(path: Path) -> tuple[Bundle, list[Finding]]:
-    """Check the bundle in the folder `path`; raises BundleError if there is none of this version."""
+def check(path: Path, verify_key: bytes | None = None) -> tuple[Bundle, list[Finding]]:
+    """Check the bundle in the folder `path`; raises BundleError if there is none of this version.
+
+    With `verify_key` it must be signed with that key; without, a signature is only reported, unless it is wrong.
+    """
     bundle = load(path)
     files = bundle.manifest.files
     findings = [Finding("file", False, found) for name in files if (found := file_problem(path, name, files))]
     if findings:
         return bundle, findings
     findings.append(Finding("files", True, f"{len(files)} files have the hashes of the manifest"))
+    findings.append(_signature(bundle, verify_key))
     return bundle, [*findings, *_outcome("parts", _check_parts, bundle), *_outcome("masks", _check_masks, bundle)]
+
+
+def _signature(bundle: Bundle, verify_key: bytes | None) -> Finding:
+    try:
+        if verify_key is not None:
+            require_signed(bundle.path, bundle.sha256, verify_key)
+            return Finding("signature", True, f"the manifest is signed with key {key_id(verify_key)}")
+        found = read_signature(bundle.path)
+    except SignatureRefused as error:
+        return Finding("signature", False, str(error))
+    if found is None:
+        return Finding("signature", True, "none: `fogguard sign` makes one")
+    key = bytes.fromhex(found.key)
+    if not is_valid(found, bundle.sha256, key):
+        return Finding("signature", False, f"not of this manifest, though it names key {key_id(key)}")
+    return Finding("signature", True, f"by key {key_id(key)}; whether that is yours, --verify-key tells")
 
 
 def _outcome(name: str, run: Callable[[Bundle], Iterator[Finding]], bundle: Bundle) -> list[Finding]:

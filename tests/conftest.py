@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from support import command
 
-from broker.embedded import _mosquitto, running_broker
+from broker.embedded import mosquitto, running_broker
 from broker.link import BrokerUrl
 from edge_agent.bundle import Bundle
 from export.spec import Spec, load_spec, parse_spec
@@ -84,7 +84,7 @@ def bundle_copy(bundle: Bundle, tmp_path: Path) -> Path:
 @pytest.fixture(params=["embedded", "mosquitto"])
 def broker(request: pytest.FixtureRequest) -> Iterator[BrokerUrl]:
     """A running broker of each kind."""
-    if request.param == "mosquitto" and _mosquitto() is None:
+    if request.param == "mosquitto" and mosquitto() is None:
         pytest.skip("no mosquitto on this machine: apt-get install mosquitto")
     with running_broker(request.param) as url:
         yield url

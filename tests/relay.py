@@ -38,7 +38,7 @@ class Relay:
         if key.data is None:
             near, _ = self._server.accept()
             try:
-                far = socket.create_connection(self._target)
+                far = socket.create_connection((self._target.host, self._target.port))
             except OSError:
                 near.close()
                 return

@@ -51,7 +51,7 @@ def change_weight(path, by):
 
 def test_a_fresh_bundle_passes(bundle):
     _, findings = check(bundle.path)
-    assert [finding.name for finding in findings] == ["files", "parts", "masks"]
+    assert [finding.name for finding in findings] == ["files", "signature", "parts", "masks"]
     assert all(finding.ok for finding in findings)
 
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from broker.embedded import BrokerError, choose_kind, render_mosquitto, running_broker
+from broker.embedded import BrokerError, choose_kind, running_broker
+from broker.mosquitto import render_open
 
 
 def answers(port):
@@ -65,6 +66,6 @@ def test_a_broker_dies_with_a_killed_parent():
 
 
 def test_the_rendered_configuration_lets_small_messages_through_at_once():
-    text = render_mosquitto("127.0.0.1", 1884)
+    text = render_open("127.0.0.1", 1884)
     assert "set_tcp_nodelay true" in text
     assert "listener 1884 127.0.0.1" in text

@@ -28,6 +28,22 @@ def test_a_message_goes_from_one_link_to_another(broker):
     ]
 
 
+def test_a_message_over_the_limit_of_a_link_is_withheld_by_its_broker():
+    received = []
+    with (
+        running_broker("mosquitto") as url,
+        Link(url, "small", subscriptions=[("t", 0)], on_message=lambda *m: received.append(m), max_bytes=1000) as small,
+        Link(url, "loud") as loud,
+    ):
+        small.connect()
+        loud.connect()
+        for size in (2000, 900):
+            loud.publish("t", bytes(size))
+        assert small.poll_until(lambda: received, 3)
+        assert small.is_up
+    assert [len(payload) for _, payload in received] == [900]
+
+
 def test_small_messages_are_not_held_back(broker):
     with Link(broker, "n") as link:
         link.connect()
