@@ -282,11 +282,11 @@ class Link:
                 self._client.connect(
                     self.url.host, self.url.port, self._keepalive_s, clean_start=True, properties=self._told
                 )
-                self._handshake_ends_s = time.monotonic() + self._handshake_s
-                return
+                break
             except OSError:
                 if position == len(urls):
                     raise
+        self._handshake_ends_s = time.monotonic() + self._handshake_s
 
     def _reconnect_when_due(self, timeout_s: float) -> None:
         if self._failure is not None:
