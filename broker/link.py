@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, LogLevel
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -146,8 +146,7 @@ class Link:
         self._told: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         if max_bytes is not None:
             self._told.MaximumPacketSize = max_bytes
-        self._context = client_context() if url.secure else None
-        self._complaint = ""
+        self._context = client_context(self._handshake_s) if url.secure else None
         self._client_id = client_id
         self._on_up = on_up
         self._last_will = last_will
@@ -189,11 +188,9 @@ class Link:
             self._attempt(self._brokers.all())
         except OSError as error:
             raise LinkError(self._why(error)) from error
-        if not self.poll_until(lambda: self.is_up or bool(self._complaint), timeout_s):
+        if not self.poll_until(lambda: self.is_up, timeout_s):
             hint = "does it take our certificate?" if self._tls else "does it want TLS, mqtts://?"
             raise LinkError(f"{self.url} accepts connections but does not answer as an MQTT 5 broker: {hint}")
-        if self._complaint:
-            raise LinkError(f"{self.url} {self._complaint}")
 
     def drop(self) -> None:
         """End this connection without a farewell; `poll` makes the next one."""
@@ -280,18 +277,16 @@ class Link:
             self._client.will_set(will.topic, will.payload, qos=1, retain=True)
         if self._context is not None:
             load_files(self._context, self._tls)
-            self._client.on_log = self._overhear  # until the broker has let us in: it is told of every packet
         for position, self.url in enumerate(urls, 1):
-            self._handshake_ends_s = time.monotonic() + self._handshake_s
-            self._complaint = ""
             try:
                 self._client.connect(
                     self.url.host, self.url.port, self._keepalive_s, clean_start=True, properties=self._told
                 )
-                return
+                break
             except OSError:
                 if position == len(urls):
                     raise
+        self._handshake_ends_s = time.monotonic() + self._handshake_s
 
     def _reconnect_when_due(self, timeout_s: float) -> None:
         if self._failure is not None:
@@ -313,14 +308,6 @@ class Link:
             return f"{self.url} {explain(error, self._tls)}"
         return f"no broker answers at {self.url} ({error}): start one with `fogguard broker`, or check its address"
 
-    def _overhear(self, _c: mqtt.Client, _u: Any, level: int, text: str) -> None:
-        """Catch what the broker says about our certificate, which with TLS 1.3 comes after the handshake.
-
-        It is raised nowhere: paho only logs it.
-        """
-        if level == LogLevel.MQTT_LOG_ERR and "[SSL:" in text:  # else it closed before it was heard: the next try may
-            self._complaint = explain(text, self._tls)
-
     def _received(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
         topic = message.topic
         if self._requests is None or topic != self._requests[0]:
@@ -331,7 +318,6 @@ class Link:
             self._requests[1](Request(bytes(message.payload), reply_to, correlation))
 
     def _connected(self, client: mqtt.Client, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
-        client.on_log = None
         if str(reason) in _NOT_YET:
             self.drop()
         elif reason.is_failure:
@@ -368,8 +354,6 @@ class Link:
                 f"{self.url} ends this connection again and again: another client is there as {self._client_id!r}"
                 f"{', or with ' + self._tls.certificate if self._tls else ''}; stop one of the two"
             )
-        elif self._complaint:
-            _log.warning("%s %s; trying again", self.url, self._complaint)
         elif reason.is_failure:
             _log.warning("lost %s: %s", self.url, reason)
 

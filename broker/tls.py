@@ -3,6 +3,8 @@
 The broker must show a certificate of the fleet's own CA for the very host that was asked for; we show ours.
 """
 
+import contextlib
+import select
 import ssl
 from pathlib import Path
 from typing import Final
@@ -34,9 +36,13 @@ def files_of(folder: Path, identity: str) -> Tls:
     return Tls(ca=ca, certificate=certificate, key=key)
 
 
-def client_context() -> ssl.SSLContext:
-    """Return the context of a client: TLS 1.2 or later, the host's name verified, nothing believed yet."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name unless told otherwise
+def client_context(handshake_s: float) -> ssl.SSLContext:
+    """Return the context of a client: TLS 1.2 or later, the host's name verified, nothing believed yet.
+
+    A broker that does not finish the handshake within `handshake_s` seconds is given up.
+    """
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name unless told otherwise
+    context.handshake_s = handshake_s
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _Socket
     return context
@@ -63,6 +69,7 @@ def load_files(context: ssl.SSLContext, tls: Tls | None) -> None:
         raise TlsError(f"{tls.certificate}, {tls.key}: cannot be used ({problem})") from error
 
 
+_VERDICT_S: Final = 0.5
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _UNKNOWN_ISSUER: Final = frozenset({18, 19, 20, 21})
 _WRONG_HOST: Final = frozenset({62, 64})
@@ -77,18 +84,14 @@ _ALERTS: Final = {
     "CERTIFICATE_UNKNOWN": "refuses {certificate}: is it a client's, of its CA?",
     "UNSUPPORTED_CERTIFICATE": "refuses {certificate}: it is not one for clients",
     "WRONG_VERSION_NUMBER": "does not speak TLS: write mqtt://, or name its other port",
+    "CLOSED_THE_CONNECTION": "breaks off: it does not speak TLS there, or does not take {certificate}",
     "CONNECTION_RESET": "breaks off: it does not speak TLS there, or does not take {certificate}",
     "UNEXPECTED_EOF": "breaks off: it does not speak TLS there, or does not take {certificate}",
 }
 
 
-def explain(error: OSError | str, tls: Tls | None) -> str:
-    """Return what a failed handshake means, to stand after the broker's URL.
-
-    Args:
-        error: What the ssl module raised, or what was logged of it.
-        tls: What was shown.
-    """
+def explain(error: OSError, tls: Tls | None) -> str:
+    """Return what a failed handshake means, to stand after the broker's URL; `tls` is what was shown."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_verification(error, tls)
     text = str(error)
@@ -116,12 +119,37 @@ def _short(error: Exception) -> str:
     return getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
 
 
+class _Context(ssl.SSLContext):
+    """A context that knows how long a handshake may take."""
+
+    handshake_s: float
+
+
 class _Socket(ssl.SSLSocket):
-    """A socket that a failed handshake closes at once; paho leaves it to the garbage collector."""
+    """A socket whose handshake is over only when the broker has taken our certificate.
+
+    With TLS 1.3 it looks at that after our side is done. What follows is its session tickets, or an alert, which would
+    be lost if we had written meanwhile to a socket that it closed. A failed handshake closes the socket at once; paho
+    leaves it to the garbage collector.
+    """
 
     def do_handshake(self, block: bool = False) -> None:
+        if isinstance(self.context, _Context):
+            self.settimeout(self.context.handshake_s)  # paho's is the keepalive
         try:
             super().do_handshake(block)
+            if self.version() == "TLSv1.3":
+                self._hear_verdict()
         except BaseException:
             self.close()
             raise
+
+    def _hear_verdict(self) -> None:
+        if not select.select([self], [], [], _VERDICT_S)[0]:
+            return  # no tickets from this one
+        timeout_s = self.gettimeout()
+        self.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            if not self.recv(1):  # before we have said anything there is nothing to hear but the end
+                raise ConnectionResetError("the broker closed the connection")
+        self.settimeout(timeout_s)

@@ -180,6 +180,16 @@ def test_the_next_broker_of_a_list_is_shown_the_same_certificate(url, keys):
         assert device.url == url
 
 
+def test_a_broker_that_is_silent_in_the_handshake_is_soon_left_for_the_next(url, keys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        silent = BrokerUrl("127.0.0.1", server.getsockname()[1], secure=True)
+        began = time.monotonic()
+        with Link(silent, "test-e1", others=[url], keepalive_s=30, tls=files_of(keys, "e1")) as device:
+            device.connect()
+            assert device.url == url
+        assert time.monotonic() - began < 5
+
+
 def test_files_that_are_missing_or_do_not_fit_are_one_sentence(url, keys, tmp_path):
     with pytest.raises(TlsError, match=r"holds no f9\.crt: make it with `fogguard pki init"):
         files_of(keys, "f9")
@@ -204,7 +214,7 @@ def test_files_that_are_missing_or_do_not_fit_are_one_sentence(url, keys, tmp_pa
 
 
 def test_old_tls_is_not_spoken():
-    context = client_context()
+    context = client_context(1)
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
