@@ -193,13 +193,20 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `fogguard train`.")],
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
     seed: Annotated[int | None, typer.Option(help="Which of the run's. [default: the one that validates best]")] = None,
+    wire: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NODE=]FORMAT",
+            help="How vectors travel: float32, float16, int8; all or one node's; repeatable. [default: float32]",
+        ),
+    ] = None,
     json: Json = None,
 ) -> None:
     """Cut a trained network into one ONNX graph per node, verified under every mask."""
     import msgspec
 
     require_writable(json)
-    bundle = _export(run, out, seed)
+    bundle = _export(run, out, seed, wire or ())
     write(json, {"bundle": bundle.id.hex(), "parity": msgspec.to_builtins(bundle.manifest.parity)})
 
 
@@ -441,11 +448,11 @@ def _evaluate(path: Path, part: Literal["test", "validation"], json: Path | None
     write(json, found)
 
 
-def _export(run: Path, out: Path, seed: int | None = None) -> Any:
+def _export(run: Path, out: Path, seed: int | None = None, wire: Sequence[str] = ()) -> Any:
     from benchmarks.terminal import say
     from export.writer import export_bundle
 
-    bundle = export_bundle(run, out, lambda what: say(f"exporting: {what}"), seed)
+    bundle = export_bundle(run, out, lambda what: say(f"exporting: {what}"), seed, wire)
     parity = bundle.manifest.parity
     say(
         f"exported {out}, bundle {bundle.id.hex()}: {parity.labels_equal} of {parity.labels_compared} labels equal "

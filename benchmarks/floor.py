@@ -47,6 +47,7 @@ class Relay:
         self._session = open_graph(bundle.file(entry.file))
         self._sources = {topic + source: position for position, source in enumerate(entry.inputs)}
         self._names = list(entry.inputs)
+        self._dtypes = {topic + source: layout.numpy for source, layout in bundle.manifest.arriving(node).items()}
         self._own = topic + node
         self._ready = f"{topic}ready/{node}"
         self._waiting: dict[bytes, list[Any]] = {}
@@ -71,7 +72,8 @@ class Relay:
         _acknowledge_at_once(client.socket())
         step = bytes(message.payload[: STEP.size])
         inputs = self._waiting.setdefault(step, [None] * len(self._names))
-        inputs[self._sources[message.topic]] = np.frombuffer(message.payload, np.float32, offset=STEP.size)[None]
+        dtype = self._dtypes[message.topic]
+        inputs[self._sources[message.topic]] = np.frombuffer(message.payload, dtype, offset=STEP.size)[None]
         if any(vector is None for vector in inputs):
             return
         del self._waiting[step]

@@ -19,14 +19,13 @@ import numpy as np
 from benchmarks.fleet import brokers_at
 from benchmarks.floor import STEP, running_floor
 from broker.errors import FailureFound, FogError
-from broker.frame import HEADER_BYTES, Frame, encode
+from broker.frame import HEADER_BYTES, Frame, Vector, encode
 from broker.link import BrokerUrl, Link
 from broker.presence import decode_status
 from broker.topics import Topics
 from edge_agent.agent import load_session
 from edge_agent.answer import Answer
 from edge_agent.bundle import Bundle, load
-from edge_agent.session import Floats
 from provisioning.local import LocalFleet
 
 WARM_UP_STEPS = 100
@@ -57,7 +56,7 @@ class Wire(Protocol):
 class AgentWire:
     """Frames, as the fleet speaks."""
 
-    def __init__(self, fleet: str, bundle: Bundle, sensed: Mapping[str, Floats]) -> None:
+    def __init__(self, fleet: str, bundle: Bundle, sensed: Mapping[str, Vector]) -> None:
         self._topics = Topics(fleet)
         self._bundle = bundle
         self._sensed = sensed
@@ -79,7 +78,7 @@ class AgentWire:
 class FloorWire:
     """The step's number and raw floats."""
 
-    def __init__(self, topic: str, bundle: Bundle, sensed: Mapping[str, Floats]) -> None:
+    def __init__(self, topic: str, bundle: Bundle, sensed: Mapping[str, Vector]) -> None:
         self._topic = topic
         self._sensed = sensed
         self.answers = topic + bundle.manifest.sink
@@ -213,7 +212,7 @@ def _ratios(pairs: Sequence[tuple[Round, Round]]) -> dict[str, float]:
     return {name: statistics.median(fleet[name] / floor[name] for fleet, floor in each) for name in each[0][0]}
 
 
-def _sensed(bundle: Bundle) -> dict[str, Floats]:
+def _sensed(bundle: Bundle) -> dict[str, Vector]:
     """Return what each sensor puts out for some rows of noise: times do not depend on what is in them."""
     generator = np.random.default_rng(0)
     found = {}
@@ -267,6 +266,6 @@ def _bytes(bundle: Bundle) -> dict[str, int]:
     """Return the bytes of one step on each hyperconnection."""
     entry = bundle.manifest.entry
     return {
-        f"{each.source}>{each.target}": HEADER_BYTES + 4 * int(np.prod(entry(each.source).shape))
+        f"{each.source}>{each.target}": HEADER_BYTES + entry(each.source).layout.bytes
         for each in bundle.manifest.hyperconnections
     }

@@ -38,8 +38,8 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _plain_lines(label: str) -> Callable[[int, int, str], None]:
-    """Return a function that prints a line for each quarter of the way."""
-    printed = 0
+    """Return a function that prints a line at the beginning, and one for each quarter of the way."""
+    printed = -1
 
     def update(done: int, total: int, remark: str) -> None:
         nonlocal printed

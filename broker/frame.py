@@ -29,6 +29,7 @@ import numpy.typing as npt
 from broker.errors import FogError
 
 Vector = npt.NDArray[np.float32 | np.float16 | np.int8]
+Dtype = Literal["float32", "float16", "int8"]
 Reason = Literal["length", "magic", "version", "flags", "dtype", "shape", "size", "bundle"]
 
 NULL: Final = 1
@@ -42,6 +43,27 @@ _MAGIC = b"FOGT"
 _VERSION = 1
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {1: np.dtype("<f4"), 2: np.dtype("<f2"), 3: np.dtype("i1")}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_NUMPY: Final = {dtype.name: dtype for dtype in _DTYPES.values()}
+
+
+class Layout(NamedTuple):
+    """What a vector looks like, no batch counted."""
+
+    shape: tuple[int, ...]
+    dtype: Dtype = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.shape} of {self.dtype}"
+
+    @property
+    def bytes(self) -> int:
+        """What its values take on the wire."""
+        return math.prod(self.shape) * self.numpy.itemsize
+
+    @property
+    def numpy(self) -> "np.dtype[Any]":
+        """The dtype for numpy."""
+        return _NUMPY[self.dtype]
 
 
 class FrameError(FogError):
@@ -95,10 +117,10 @@ def encode(frame: Frame) -> bytes:
     return header + payload
 
 
-def decode(data: bytes, *, bundle: bytes | None = None, expected: tuple[tuple[int, ...], str] | None = None) -> Frame:
+def decode(data: bytes, *, bundle: bytes | None = None, expected: Layout | None = None) -> Frame:
     """Return the frame in `data`, its values a read-only view of those bytes.
 
-    With `bundle`, refuse a frame of another bundle; with `expected`, one of another shape and dtype than these.
+    With `bundle`, refuse a frame of another bundle; with `expected`, one of another layout.
     Raises FrameError and nothing else, whatever the bytes are.
     """
     if len(data) < HEADER_BYTES:
@@ -130,6 +152,6 @@ def decode(data: bytes, *, bundle: bytes | None = None, expected: tuple[tuple[in
     sent = tuple(dims[:rank])
     if rank > 4 or any(dims[rank:]) or math.prod(sent) * dtype.itemsize != length:
         raise FrameError("shape", f"{length} bytes do not hold {sent} of {dtype}")
-    if expected is not None and (sent, dtype.name) != expected:
+    if expected is not None and (sent != expected.shape or dtype is not _NUMPY[expected.dtype]):
         raise FrameError("shape", f"{sent} of {dtype}, the manifest says {expected}")
     return Frame(*head, np.frombuffer(data, dtype, offset=HEADER_BYTES).reshape(sent), *tail)

@@ -76,7 +76,7 @@ def load_session(bundle: Bundle, node: str, threads: int = 1) -> Session:
     """Load the graph of `node`, its hash checked first; raises BundleError, BundleDamaged or SessionError."""
     entry = bundle.manifest.entry(node)
     bundle.verify([entry.file])
-    return Session(bundle.file(entry.file), entry.inputs, entry.shape, threads)
+    return Session(bundle.file(entry.file), bundle.manifest.arriving(node), entry.layout, threads)
 
 
 def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from broker.frame import Vector
 from edge_agent.session import Floats
 
 
@@ -28,7 +29,7 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     origin_ns: int
 
 
-def softmax(logits: Floats) -> Floats:
+def softmax(logits: Vector) -> Floats:
     """Return the probabilities of one row of logits, (classes,) -> (classes,)."""
     finite = np.nan_to_num(logits).astype(np.float64)  # whatever a source sent, the answer is numbers
     shifted = np.exp(finite - finite.max())

@@ -11,7 +11,6 @@
 """
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Final, Literal
 import msgspec
 
 from broker.errors import FailureFound, FogError
-from broker.frame import HEADER_BYTES
+from broker.frame import HEADER_BYTES, Dtype, Layout
 from edge_agent.signature import require_signed
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 MANIFEST: Final = "manifest.json"
 ID_BYTES: Final = 8
 MAX_MANIFEST_BYTES: Final = 16 << 20
@@ -50,13 +49,22 @@ class Hyperconnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 class GraphEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One ONNX graph: its file, its inputs with their shapes, and the shape of its output, no batch counted."""
+    """One ONNX graph: its file, its inputs with their shapes, and the layout of its output, no batch counted.
+
+    An int8 output counts in units of `scale`; the graphs round and scale, an agent passes on what they put out.
+    """
 
     file: str
     golden: str
     inputs: dict[str, tuple[int, ...]]
     shape: tuple[int, ...]
-    dtype: Literal["float32"] = "float32"
+    dtype: Dtype = "float32"
+    scale: float = 1.0
+
+    @property
+    def layout(self) -> Layout:
+        """What its output looks like."""
+        return Layout(self.shape, self.dtype)
 
 
 class DataEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,11 +78,15 @@ class DataEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class AccuracyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Predicted accuracy for each node failure combination, on `n` test rows; bits as in `order`, 1 = alive."""
+    """Predicted accuracy for each node failure combination, on `n` test rows; bits as in `order`, 1 = alive.
+
+    `unrounded` is what it would be if every vector travelled as float32; empty if every one does.
+    """
 
     n: int
     chance: float
     per_mask: dict[str, float]
+    unrounded: dict[str, float]
 
 
 class ParityEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -130,9 +142,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def message_bytes(self) -> int:
         """What the largest message of this fleet takes: a frame, or JSON with a score for each class."""
-        shapes = [entry.shape for entry in (*self.sensors.values(), *self.nodes.values())]
+        vector_bytes = max(entry.layout.bytes for entry in (*self.sensors.values(), *self.nodes.values()))
         json_bytes = _JSON_BYTES + 32 * len(self.labels) + 256 * len(self.names)
-        return _OVERHEAD_BYTES + max(HEADER_BYTES + 4 * max(map(math.prod, shapes)), json_bytes)
+        return _OVERHEAD_BYTES + max(HEADER_BYTES + vector_bytes, json_bytes)
 
     def entry(self, name: str) -> GraphEntry:
         """Return the graph of a node or sensor; raises BundleError if there is none of that name."""
@@ -140,6 +152,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if entry is None:
             raise BundleError(f"bundle {self.name!r} has no node {name!r}: it has {', '.join(self.names)}")
         return entry
+
+    def arriving(self, name: str) -> dict[str, Layout]:
+        """Return the layout of each input of a node or sensor; a sensor's raw values are float32."""
+        entry = self.entry(name)
+        if name in self.sensors:
+            return {source: Layout(shape) for source, shape in entry.inputs.items()}
+        return {source: self.entry(source).layout for source in entry.inputs}
 
     def mask_key(self, alive: Iterable[str]) -> str:
         """Return a node failure combination as text, `1` for each node of `order` that is in `alive`."""

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from functools import partial
 
 import msgspec
-import numpy as np
 
 from broker.beat import BeatError, decode_beat, encode_beat
-from broker.frame import CUT, Frame, FrameError, decode, encode
+from broker.frame import CUT, Frame, FrameError, Vector, decode, encode
 from broker.presence import MISSED, Presence, StatusError, decode_status
 from broker.topics import Topics
 from edge_agent.answer import Answer, guess, softmax
@@ -25,7 +24,7 @@ from edge_agent.flow import ancestors, fed
 from edge_agent.gather import Gather, Gathered
 from edge_agent.heart import Heart
 from edge_agent.metrics import Metrics, Stages
-from edge_agent.session import Floats, Session
+from edge_agent.session import Session
 
 _log = logging.getLogger("fogguard.node")
 _encode_json = msgspec.json.Encoder().encode
@@ -72,8 +71,7 @@ class Node:
         upstream = ancestors(manifest.inputs, name)
         self._inputs = {node: sources for node, sources in manifest.inputs.items() if node in upstream}
         self._sensors = upstream & manifest.sensors.keys()
-        entries = {source: manifest.entry(source) for source in manifest.nodes[name].inputs}
-        self._expected = {source: (entry.shape, str(entry.dtype)) for source, entry in entries.items()}
+        self._expected = manifest.arriving(name)
         self.presence = Presence(upstream & manifest.nodes.keys(), missed)
         self._heart = Heart(beat_ms)
         self._busy_ms = 0.0
@@ -117,7 +115,7 @@ class Node:
         """Run the partition on nothing: the first run is slow, and the second tells how long this node may be busy."""
         for _ in range(2):
             began_ns = self._clock()
-            self._session.run([None] * len(self._expected))
+            self._session.step([None] * len(self._expected))
             self._busy_ms = (self._clock() - began_ns) / 1e6
 
     def beat(self, now_ns: int) -> None:
@@ -241,9 +239,9 @@ class Node:
         present = [frame for frame in gathered.frames if frame is not None and not frame.is_null]
         cut = CUT if gathered.missing or any(f.is_cut for f in gathered.frames if f is not None) else 0
         contributors = 0
-        output: Floats | None = None
+        output: Vector | None = None
         if present:
-            output = self._session.run([None if f is None else _row(f) for f in gathered.frames])[0]
+            output = self._session.step([None if f is None else f.values for f in gathered.frames])
             contributors = self._bits[self.name]
             for frame in present:
                 contributors |= frame.contributors
@@ -258,7 +256,7 @@ class Node:
             self._publish(self._topics.tensor(self.name), encode(frame))
         self._stages.publish.add(self._clock() - done_ns)
 
-    def _answer(self, gathered: Gathered, logits: Floats | None, contributors: int, *, complete: bool) -> None:
+    def _answer(self, gathered: Gathered, logits: Vector | None, contributors: int, *, complete: bool) -> None:
         manifest = self._bundle.manifest
         names = tuple(name for name, bit in self._bits.items() if bit & contributors)
         expected: float | None
@@ -280,8 +278,3 @@ class Node:
             origin_ns=gathered.origin_ns,
         )
         self._publish(self._topics.result, _encode_json(answer))
-
-
-def _row(frame: Frame) -> Floats | None:
-    """Return the frame's vector as a batch of one."""
-    return None if frame.values is None else np.asarray(frame.values, np.float32)[None]

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,12 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from broker.errors import FogError
+from broker.frame import Dtype, Layout, Vector
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 PRESENT: Final = "fogguard.present"
 """A graph's last input, if its variant asks for it: (batch, sources), 1 where a vector is present."""
+_DTYPES: Final[dict[str, Dtype]] = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8"}
 _CANNOT_LOAD = (
     _errors.Fail,
     _errors.InvalidArgument,
@@ -39,21 +41,53 @@ class Session:
 
     Args:
         path: The graph's file.
-        inputs: The name and shape of each input, without the batch dimension.
-        shape: The shape of the output, without the batch dimension.
+        inputs: The name and layout of each input.
+        output: The layout of the output.
         threads: How many threads one run may use.
     """
 
-    def __init__(
-        self, path: Path, inputs: Mapping[str, tuple[int, ...]], shape: tuple[int, ...], threads: int = 1
-    ) -> None:
+    def __init__(self, path: Path, inputs: Mapping[str, Layout], output: Layout, threads: int = 1) -> None:
         self._session = open_graph(path, threads)
-        self._require(path, inputs, shape)
+        self._require(path, inputs, output)
         self._names = tuple(inputs)
         self._is_told = PRESENT in {value.name for value in self._session.get_inputs()}
-        self._null = [np.zeros((1, *size), np.float32) for size in inputs.values()]
+        self._null = [np.zeros((1, *layout.shape), layout.numpy) for layout in inputs.values()]
+        self._bind(output)
 
-    def run(self, values: Sequence[Floats | None]) -> Floats:
+    def _bind(self, output: Layout) -> None:
+        """Give the graph memory of its own for the input and output of a single step, once for all."""
+        self._held = [null.copy() for null in self._null]
+        self._is_held = [False] * len(self._held)
+        self._present = np.zeros((1, len(self._held)), np.float32)
+        self._output = np.empty((1, *output.shape), output.numpy)
+        self._binding = self._session.io_binding()
+        bound = dict(zip(self._names, self._held, strict=True))
+        if self._is_told:
+            bound[PRESENT] = self._present
+        for name, array in bound.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        (put_out,) = self._session.get_outputs()
+        to = self._output
+        self._binding.bind_output(put_out.name, "cpu", 0, to.dtype, to.shape, to.ctypes.data)
+
+    def step(self, values: Sequence[Vector | None]) -> Vector:
+        """Return the output, (*shape), for one (*shape) array or None (absent) per input: no batch.
+
+        It is overwritten by the next step: nothing is allocated here.
+        """
+        for position, (held, value) in enumerate(zip(self._held, values, strict=True)):
+            if value is not None:
+                held[0] = value
+            elif self._is_held[position]:
+                held[0] = 0
+            self._is_held[position] = value is not None
+        if self._is_told:
+            self._present[0] = self._is_held
+        self._session.run_with_iobinding(self._binding)
+        output: Vector = self._output[0]
+        return output
+
+    def run(self, values: Sequence[Vector | None]) -> Vector:
         """Return the output, (batch, *shape), for one (batch, *shape) array or None (absent) per input."""
         batch = max((len(value) for value in values if value is not None), default=1)
         feed = {
@@ -63,21 +97,30 @@ class Session:
         if self._is_told:
             present = np.array([[value is not None for value in values]], np.float32)
             feed[PRESENT] = np.broadcast_to(present, (batch, len(values)))
-        output: Floats = self._session.run(None, feed)[0]
+        output: Vector = self._session.run(None, feed)[0]
         return output
 
     def metadata(self) -> dict[str, str]:
         """Return the `fogguard.*` entries of the graph."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def _require(self, path: Path, inputs: Mapping[str, tuple[int, ...]], shape: tuple[int, ...]) -> None:
-        found = {value.name: tuple(value.shape[1:]) for value in self._session.get_inputs()}
+    def _require(self, path: Path, inputs: Mapping[str, Layout], output: Layout) -> None:
+        found = {value.name: _layout(value) for value in self._session.get_inputs()}
         told = found.pop(PRESENT, None)
-        if found != dict(inputs) or told not in (None, (len(inputs),)):
-            raise SessionError(f"{path}: takes {found}, the manifest says {dict(inputs)}")
-        (output,) = self._session.get_outputs()
-        if tuple(output.shape[1:]) != shape:
-            raise SessionError(f"{path}: puts out {tuple(output.shape[1:])}, the manifest says {shape}")
+        if found != dict(inputs) or told not in (None, Layout((len(inputs),))):
+            raise SessionError(f"{path}: takes {_listed(found)}; the manifest says {_listed(inputs)}")
+        (value,) = self._session.get_outputs()
+        if _layout(value) != output:
+            raise SessionError(f"{path}: puts out {_layout(value)}, the manifest says {output}")
+
+
+def _listed(inputs: Mapping[str, Layout]) -> str:
+    return ", ".join(f"{name} {layout}" for name, layout in inputs.items())
+
+
+def _layout(value: Any) -> Layout:
+    """Return the layout of one of onnxruntime's inputs or outputs."""
+    return Layout(tuple(value.shape[1:]), _DTYPES.get(value.type, value.type))
 
 
 def open_graph(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from broker.frame import Vector
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle
 from edge_agent.session import Floats
@@ -43,7 +44,7 @@ class Composed:
         self.manifest = bundle.manifest
         self._sessions = {name: load_session(bundle, name, threads) for name in bundle.manifest.names}
 
-    def sensed(self, raw: Mapping[str, Floats]) -> dict[str, Floats]:
+    def sensed(self, raw: Mapping[str, Floats]) -> dict[str, Vector]:
         """Return what each sensor puts out for raw (rows, width) values."""
         return {name: self._sessions[name].run([raw[name]]) for name in self.manifest.sensors}
 
@@ -53,9 +54,10 @@ class Composed:
 
     def logits(self, raw: Mapping[str, Floats], shared: Shared) -> list[Floats]:
         """Return the sink's (rows, classes) logits in each of its states but Φ."""
-        return compute(shared, self.manifest.inputs, self.sensed(raw), self.run_node, self.manifest.sink)
+        found = compute(shared, self.manifest.inputs, self.sensed(raw), self.run_node, self.manifest.sink)
+        return [np.asarray(logits, np.float32) for logits in found]
 
-    def run_node(self, name: str, xs: list[Vectors]) -> Floats:
+    def run_node(self, name: str, xs: list[Vector | None]) -> Vector:
         """Return what a node puts out for one (rows, width) array or None (absent) per source."""
         return self._sessions[name].run(xs)
 

@@ -54,6 +54,12 @@ def probabilities(alive: npt.NDArray[np.bool_], reliability: Sequence[float]) ->
     return found
 
 
+def average_accuracy(per_mask: Mapping[str, float], order: Sequence[str], reliability: Mapping[str, float]) -> float:
+    """Return the average accuracy of Eq. (3); if `per_mask` holds not every mask, that over those it holds."""
+    weights = probabilities(combinations_of_masks(list(per_mask)), [reliability[node] for node in order])
+    return float(weights @ np.array(list(per_mask.values())) / weights.sum())
+
+
 def accuracy(labels: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], prior: Sequence[float]) -> float:
     """Return the share of right labels, a GUESS counting as its expectation: the prior of the true class.
 

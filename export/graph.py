@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from broker.errors import FailureFound
+from broker.frame import Layout
 from export.network import Network
 
 OPSET: Final = 18
@@ -39,16 +40,17 @@ class Whole(nn.Module):
         return logits, informed
 
 
-def to_onnx(module: nn.Module, name: str, inputs: Mapping[str, int], metadata: Mapping[str, str]) -> bytes:
-    """Return the graph of a module that takes one (batch, width) float tensor per input.
+def to_onnx(module: nn.Module, name: str, inputs: Mapping[str, Layout], metadata: Mapping[str, str]) -> bytes:
+    """Return the graph of a module that takes one (batch, *shape) tensor per input.
 
     Args:
         module: Its forward takes the inputs in this order.
         name: Of the output: the node's or sensor's own.
-        inputs: Name and width of each.
+        inputs: Name and layout of each.
         metadata: Goes into the file under `fogguard.`, for onnxruntime to read.
     """
-    return _export(module, [torch.zeros(2, width) for width in inputs.values()], list(inputs), [name], metadata)
+    example = [torch.zeros(2, *layout.shape, dtype=getattr(torch, layout.dtype)) for layout in inputs.values()]
+    return _export(module, example, list(inputs), [name], metadata)
 
 
 def whole_to_onnx(network: Network, metadata: Mapping[str, str]) -> bytes:

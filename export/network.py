@@ -21,6 +21,7 @@ from export.node import Draw, Node, Sensor, Source
 from export.sharing import Shared, compute, share
 from export.spec import Spec
 from export.variants import Variant
+from export.wire import FLOAT32, Wire
 
 
 class Network(nn.Module):
@@ -46,6 +47,8 @@ class Network(nn.Module):
         self.spec = spec
         self.variant = variant
         self.seeds = seeds
+        self.wires: Mapping[str, Wire] = {}
+        """How outputs travel, if not as float32."""
         self.inputs = spec.inputs(skips=variant.skips)
         self.sensors = nn.ModuleDict(dict(sensors))
         self.nodes = nn.ModuleDict()
@@ -90,7 +93,7 @@ class Network(nn.Module):
         Returns:
             (batch, classes) logits, meaningless where the second, (batch or 1,) bool, is false.
         """
-        values = {name: self.sensors[name](x) for name, x in raw.items()}
+        values = self._sensed(raw)
         present: dict[str, Tensor | None] = dict.fromkeys(values)  # None: always there
         for name, sources in self.inputs.items():
             there = [present[source] for source in sources]
@@ -100,7 +103,7 @@ class Network(nn.Module):
                     x.repeat(*(1 for _ in x.shape[:-2]), draws, 1) if here is None else x
                     for x, here in zip(xs, there, strict=True)
                 ]
-            y = self.nodes[name](*xs, *self._told(xs, there))
+            y = self._sent(name, self.nodes[name](*xs, *self._told(xs, there)))
             known = [here for here in there if here is not None]
             speaks = torch.stack(known).any(dim=0) if len(known) == len(there) else None
             if name in self.spec.order and alive is not None:
@@ -113,6 +116,13 @@ class Network(nn.Module):
         informed = present[self.spec.sink]
         everybody = torch.ones(1, dtype=torch.bool)
         return values[self.spec.sink], everybody if informed is None else informed
+
+    def _sensed(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self._sent(name, self.sensors[name](x)) for name, x in raw.items()}
+
+    def _sent(self, name: str, y: Tensor) -> Tensor:
+        """Return what is left of an output on arrival."""
+        return self.wires.get(name, FLOAT32).rounded(y)
 
     def _told(self, xs: Sequence[Tensor], there: Sequence[Tensor | None]) -> list[Tensor]:
         """Return the (batch, sources) presence that the variant's nodes are told, or nothing."""
@@ -136,8 +146,21 @@ class Network(nn.Module):
 
     def answers(self, raw: Mapping[str, Tensor], shared: Shared) -> list[Tensor]:
         """Return the sink's logits in each of its states, every node run once in each of its own."""
-        sensed = {name: self.sensors[name](x) for name, x in raw.items()}
-        return compute(shared, self.inputs, sensed, self.run_node, self.spec.sink)
+        return compute(shared, self.inputs, self._sensed(raw), self.run_node, self.spec.sink)
+
+    @torch.inference_mode()
+    def greatest(self, raw: Mapping[str, Tensor], shared: Shared) -> dict[str, float]:
+        """Return the largest magnitude that each sensor and node puts out in any of its states."""
+        sensed = self._sensed(raw)
+        found = {name: float(x.abs().max()) for name, x in sensed.items()}
+
+        def run(name: str, xs: list[Tensor | None]) -> Tensor:
+            y = self.run_node(name, xs)
+            found[name] = max(found.get(name, 0.0), float(y.abs().max()))
+            return y
+
+        compute(shared, self.inputs, sensed, run, self.spec.sink)
+        return found
 
     def run_node(self, name: str, xs: list[Tensor | None]) -> Tensor:
         """Return what a node puts out for one (batch, width_i) tensor or None (absent) per source."""
@@ -146,8 +169,7 @@ class Network(nn.Module):
         widths = [self.widths[source] for source in self.inputs[name]]
         full = [here.new_zeros(1, width).expand(rows, width) if x is None else x for x, width in zip(xs, widths)]  # noqa: B905
         told = here.new_tensor([[float(x is not None) for x in xs]]).expand(*seeds, rows, len(xs))
-        y: Tensor = self.nodes[name](*full, *([told] if self.variant.told else []))
-        return y
+        return self._sent(name, self.nodes[name](*full, *([told] if self.variant.told else [])))
 
 
 def _drawer(seeds: Sequence[int] | None, initial: Literal["uniform", "glorot"]) -> Draw:

@@ -59,13 +59,14 @@ def stratified(reliability: Sequence[float], count: int, seed: int = 0) -> Sampl
     r = np.asarray(reliability, float)
     generator = np.random.default_rng(seed)
     tails = _dead_of_last(r)
+    is_room_for_all = 1 << len(r) <= count
     rows: list[npt.NDArray[np.bool_]] = []
     strata: list[Stratum] = []
     for dead, probability in enumerate(tails[0]):
         if probability <= NEGLIGIBLE:
             continue
         share = max(2, round(count * probability))
-        if comb(len(r), dead) <= max(share, 2 * len(r)):
+        if is_room_for_all or comb(len(r), dead) <= max(share, 2 * len(r)):
             alive = _all_with(len(r), dead)
             each = np.where(alive, r, 1 - r).prod(axis=1)
             weights, exact = each / each.sum(), True

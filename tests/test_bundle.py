@@ -15,7 +15,7 @@ from support import command
 
 from edge_agent.bundle import BundleDamaged, BundleError, load
 from export.average import evaluate
-from export.check import check, distance
+from export.check import TOLERANCES, check, distance
 from export.data import load_data
 from export.data.rows import split_rows
 from export.evaluation import Composed, labels, logits_by_mask
@@ -173,7 +173,7 @@ def test_a_graph_that_is_none_is_found(bundle_copy):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda manifest: manifest.update(schema_version=1), "schema version 1, this fogguard reads 2"),
+        (lambda manifest: manifest.update(schema_version=1), "schema version 1, this fogguard reads 3"),
         (lambda manifest: manifest.pop("nodes"), "missing required field `nodes`"),
         (lambda manifest: manifest.update(surprise=1), "unknown field `surprise`"),
         (lambda manifest: manifest["files"].update({"../../etc/passwd": "0"}), "points outside the bundle"),
@@ -200,7 +200,7 @@ def test_a_device_verifies_its_own_files_only(bundle_copy):
 
 def test_an_export_that_fails_leaves_the_old_bundle_and_no_rest(bundle_copy, run_path, tmp_path, monkeypatch):
     before = load(bundle_copy).sha256
-    monkeypatch.setattr("export.check.TOLERANCE", -1.0)
+    monkeypatch.setitem(TOLERANCES, "float32", -1.0)
     with pytest.raises(Exception, match="not exported: torch, whole graph and parts"):
         export_bundle(run_path, bundle_copy)
     assert load(bundle_copy).sha256 == before

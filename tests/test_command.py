@@ -225,7 +225,8 @@ def test_being_interrupted_leaves_no_process_and_nothing_half_written(tmp_path, 
         )
     sign = {"broker": "broker at", "run": "all alive", "train": "training watch"}[words[0]]
     ends = time.monotonic() + 60
-    while sign not in (tmp_path / "log").read_text() and time.monotonic() < ends:
+    while sign not in (tmp_path / "log").read_text():
+        assert time.monotonic() < ends
         time.sleep(0.05)
     assert words[0] == "train" or processes_naming(str(tmp_path))
     running.send_signal(number)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from broker.frame import CUT, HEADER_BYTES, LAST, MAX_PAYLOAD_BYTES, NULL, Frame, FrameError, decode, encode
+from broker.frame import CUT, HEADER_BYTES, LAST, MAX_PAYLOAD_BYTES, NULL, Frame, FrameError, Layout, decode, encode
 
 BUNDLE = b"bundle00"
 u64 = st.integers(0, 2**64 - 1)
@@ -83,10 +83,10 @@ def test_each_header_field_is_checked(offset, value, reason):
 
 def test_a_frame_of_another_bundle_or_shape_is_refused():
     data = encode(Frame(1, 1, BUNDLE, np.zeros(4, np.float32)))
-    decode(data, bundle=BUNDLE, expected=((4,), "float32"))
+    decode(data, bundle=BUNDLE, expected=Layout((4,)))
     with pytest.raises(FrameError, match="runs bundle"):
         decode(data, bundle=b"another0")
-    for expected in (((5,), "float32"), ((4,), "float16"), ((2, 2), "float32")):
+    for expected in (Layout((5,)), Layout((4,), "float16"), Layout((2, 2))):
         with pytest.raises(FrameError, match="the manifest says"):
             decode(data, bundle=BUNDLE, expected=expected)
 

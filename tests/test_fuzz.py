@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import ROOT
 
-from broker.frame import CUT, Frame, FrameError, decode, encode
+from broker.frame import CUT, Frame, FrameError, Layout, decode, encode
 from broker.presence import MAX_EPOCH, Status, StatusError, decode_status, encode_status
 from broker.topics import Topics
 from edge_agent.agent import load_session
@@ -85,7 +85,7 @@ class Target:
         values = None if kind == "step" else np.full(250, draw.uniform(-9, 9), np.float32)
         payload = mutated(draw, encode(Frame(*head, values, draw.randrange(32), 5, draw.choice((0, CUT)))))
         self.node.on_message(T.step if kind == "step" else T.tensor(source), payload, self.now_ns)
-        expected = None if kind == "step" else ((250,), "float32")
+        expected = None if kind == "step" else Layout((250,))
         try:
             decode(payload, bundle=self.bundle.id, expected=expected)
         except FrameError as error:

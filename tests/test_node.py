@@ -1,65 +1,18 @@
 """All nodes of a fog in one process, joined by an honest in-process transport: a queue of messages."""
 
-from collections import deque
-
 import msgspec
 import numpy as np
 import pytest
+from inprocess import TOPICS, Fog
 
 from broker.frame import Frame, decode, encode
 from broker.presence import Status, encode_status
-from broker.topics import Topics
-from edge_agent.agent import load_session
-from edge_agent.answer import Answer, guess
+from edge_agent.answer import guess
 from edge_agent.metrics import Metrics
-from edge_agent.node import Node
 from export.data import load_data
 from export.data.rows import split_rows
 from export.evaluation import Composed, labels, logits_by_mask
 from export.failures import GUESS, masks
-
-TOPICS = Topics("test")
-
-
-class Fog:
-    """Nodes that hear each other through one queue, delivered in order."""
-
-    def __init__(self, bundle, alive):
-        self.bundle, self.queue, self.answers, self.now_ns = bundle, deque(), [], 0
-        self.nodes = {}
-        for name in [*alive, bundle.manifest.sink]:
-            node = Node(
-                name, bundle, load_session(bundle, name), TOPICS, lambda *m: self.queue.append(m), lambda: self.now_ns
-            )
-            node.epoch = 1
-            self.nodes[name] = node
-        for name in self.nodes:
-            self.say(TOPICS.status(name), encode_status(Status(online=True, epoch=1)))
-        self.settle()
-
-    def say(self, topic, payload):
-        self.queue.append((topic, payload))
-
-    def settle(self):
-        while self.queue:
-            topic, payload = self.queue.popleft()
-            if topic == TOPICS.result:
-                self.answers.append(msgspec.json.decode(payload, type=Answer))
-            for node in self.nodes.values():
-                if topic in [subscribed for subscribed, _ in node.subscriptions]:
-                    node.on_message(topic, payload, self.now_ns)
-
-    def sense(self, step, sensed):
-        head = (step, 1, self.bundle.id)
-        self.say(TOPICS.step, encode(Frame(*head, None)))
-        for bit, (sensor, vector) in enumerate(sensed.items()):
-            self.say(TOPICS.tensor(sensor), encode(Frame(*head, vector, 1 << bit)))
-
-    def wait(self, milliseconds):
-        self.now_ns += int(milliseconds * 1e6)
-        for node in self.nodes.values():
-            node.on_time(self.now_ns)
-        self.settle()
 
 
 @pytest.fixture(scope="module")
