@@ -2,6 +2,7 @@
 
 import pytest
 
+from broker.errors import FogError
 from provisioning import inventory
 from provisioning.inventory import InventoryError, Login, load_inventory, new_file, write_inventory
 
@@ -62,7 +63,7 @@ def test_paths_are_relative_to_the_file_and_the_broker_is_where_its_device_is(wr
 )
 def test_a_wrong_inventory_is_one_sentence(written, old, new, sentence):
     assert old in GOOD
-    with pytest.raises(InventoryError, match=sentence):
+    with pytest.raises(FogError, match=sentence):
         load_inventory(written(GOOD.replace(old, new, 1)))
 
 
@@ -72,7 +73,7 @@ def test_a_missing_inventory_says_how_to_write_one(tmp_path):
 
 
 def test_an_inventory_must_have_a_device_for_each_node_of_the_bundle(written, bundle):
-    with pytest.raises(InventoryError, match="no device carries f2, f1|no device carries f1, f2"):
+    with pytest.raises(InventoryError, match="no device carries f"):
         load_inventory(written(GOOD)).require_fits(bundle.manifest)
 
 
@@ -113,5 +114,5 @@ def test_what_is_no_login_is_refused(text):
 def test_leaving_out_a_device_that_is_not_there_is_refused(written):
     found = load_inventory(written(GOOD))
     assert list(found.only(["e1"])) == ["cloud"]
-    with pytest.raises(InventoryError, match="--without e9: the inventory has cloud, e1"):
+    with pytest.raises(InventoryError, match=r"--without e9: the inventory has cloud, e1"):
         found.only(["e9"])
