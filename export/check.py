@@ -1,6 +1,5 @@
 """Is this bundle whole, and do torch, the whole graph and the composed parts say the same under every mask?"""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from broker.errors import FogError
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, BundleDamaged, file_problem, load
+from edge_agent.selftest import distance, golden
 from edge_agent.session import Floats, open_graph
 from edge_agent.signature import SignatureRefused, is_valid, key_id, read_signature, require_signed
 from export.evaluation import Composed, labels, logits_by_mask
@@ -108,18 +108,6 @@ def compare(bundle: Bundle, network: Network, raw: Mapping[str, Floats]) -> Comp
     return Comparison(rows, len(some), error, equal, rows * len(some))
 
 
-def distance(found: Floats | None, expected: Floats | None) -> float:
-    """Return the greatest difference, relative to the greatest expected value if that is over 1.
-
-    Two null vectors are equal; a null vector and any other are infinitely apart, and so is what is not a number.
-    """
-    if found is None or expected is None:
-        return 0.0 if found is expected else math.inf
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return math.inf
-    return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
-
-
 def _check_parts(bundle: Bundle) -> Iterator[Finding]:
     """Each graph takes and puts out what the manifest says, and its golden outputs."""
     manifest = bundle.manifest
@@ -162,12 +150,3 @@ def _check_masks(bundle: Bundle) -> Iterator[Finding]:
 def raw_file(sensor: str) -> str:
     """Return where a bundle keeps the raw values behind its golden outputs."""
     return f"golden/{sensor}.raw.npy"
-
-
-def golden(bundle: Bundle, name: str) -> Floats:
-    """Return a golden array, (rows, width); raises BundleDamaged."""
-    try:
-        values: Floats = np.load(bundle.file(name), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise BundleDamaged(f"{bundle.file(name)}: not an array ({error})") from error
-    return values

@@ -63,6 +63,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     is_broker_reachable: bool | None
     current: str
     previous: str
+    current_bundle: str
+    previous_bundle: str
     releases: frozenset[str]
     venvs: frozenset[str]
     changed: tuple[str, ...]
@@ -122,6 +124,8 @@ def _facts(said: Mapping[str, Lines]) -> Facts:
         is_broker_reachable={"yes": True, "no": False}.get(_first(said["broker"])),
         current=_first(said["current"]).rpartition("/")[2],
         previous=_first(said["previous"]).rpartition("/")[2],
+        current_bundle=_first(said["current_bundle"]),
+        previous_bundle=_first(said["previous_bundle"]),
         releases=frozenset(said["releases"]),
         venvs=frozenset(said["venvs"]),
         changed=tuple(line.rsplit(": ", 1)[0] for line in said["changed"]),

@@ -10,9 +10,9 @@ import hashlib
 import io
 import shlex
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 import invoke
 import paramiko
@@ -65,10 +65,10 @@ class Remote:
             raise RemoteError(f"{problem}: add --ask-sudo-password, or give {self._device.user} NOPASSWD in sudoers")
         return outcome
 
-    def upload(self, file: Path, sha256: str, progress: Callable[[int, int], None] = lambda *_: None) -> str:
+    def upload(self, source: IO[bytes], sha256: str, what: str) -> str:
         """Bring a file whose hash is `sha256` to the device, unless it is there; return its path there."""
-        script = f'mkdir -p {_UPLOADS} && cd {_UPLOADS} && pwd && if [ -f "$1" ]; then echo there; fi'
-        ready = self.run(script, sha256)
+        here = 'mkdir -p "$1" && chmod 700 "$1" && cd "$1" && pwd && if [ -f "$2" ]; then echo there; fi'
+        ready = self.run(here, _UPLOADS, sha256)
         if ready.code:
             raise RemoteError(f"its home takes no files ({ready.last_words})")
         folder, *there = ready.out.splitlines()
@@ -76,15 +76,16 @@ class Remote:
         if there:
             return name
         try:
-            self._connection.sftp().put(str(file), f"{name}.part", callback=progress)
-        except OSError as error:  # SFTP says "Failure" when the disk is full
-            raise RemoteError(f"{file.name} cannot be copied ({error}): is its disk full?") from error
-        except (paramiko.SSHException, EOFError) as error:
-            raise RemoteError(f"the connection broke while {file.name} was copied: run it again") from error
+            self._connection.sftp().putfo(source, f"{name}.part")
+        except (paramiko.SSHException, EOFError, ConnectionError, TimeoutError) as error:
+            raise RemoteError(f"the connection broke while {what} was copied: run it again") from error
+        except OSError as error:  # SFTP says no more than "Failure" when the disk is full
+            self.run('rm -f "$1"', f"{name}.part")
+            raise RemoteError(f"{what} cannot be copied ({error}): is its disk full?") from error
         check = 'cd "$1" && echo "$2  $2.part" | sha256sum -c --status && sync "$2.part" && mv "$2.part" "$2"'
         if self.run(check, folder, sha256, timeout_s=300).code:
             self.run('rm -f "$1"', f"{name}.part")
-            raise RemoteError(f"{file.name} arrived changed: run it again; if it stays so, the card or cable is bad")
+            raise RemoteError(f"{what} arrived changed: run it again; if it stays so, the card or cable is bad")
         return name
 
     def _run(self, command: str, stdin: str, timeout_s: float) -> Outcome:

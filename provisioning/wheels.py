@@ -110,12 +110,17 @@ def _pip(*arguments: str) -> None:
 
 def _pack(site: Path, archive: Path) -> None:
     """Write the same bytes for the same files, without what no agent imports."""
-    with archive.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for file in sorted(site.rglob("*")):
-                if file.is_file() and not _LEFT_OUT.intersection(file.relative_to(site).parts):
-                    with file.open("rb") as content:
-                        tar.addfile(_entry(file, str(file.relative_to(site))), content)
+    files = [file for file in sorted(site.rglob("*")) if file.is_file()]
+    with (
+        archive.open("wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for file in files:
+            name = file.relative_to(site)
+            if not _LEFT_OUT.intersection(name.parts):
+                with file.open("rb") as content:
+                    tar.addfile(_entry(file, str(name)), content)
 
 
 def _entry(file: Path, name: str) -> tarfile.TarInfo:

@@ -1,7 +1,9 @@
 """Devices on SSH, with a real sshd: who is believed, what arrives whole, and what is said when it does not."""
 
 import hashlib
+import io
 import socket
+import stat
 from pathlib import Path
 
 import msgspec
@@ -86,18 +88,17 @@ def test_what_does_not_answer_is_one_sentence(device, known, tmp_path):
             fetch_host_key(silent, known)
 
 
-def test_a_file_arrives_whole_or_not_at_all(device, known, tmp_path):
-    file = tmp_path / "payload"
-    file.write_bytes(b"weights" * 100_000)
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+def test_a_file_arrives_whole_or_not_at_all(device, known):
+    data = b"weights" * 100_000
+    sha256 = hashlib.sha256(data).hexdigest()
     with connect(device, known) as remote:
-        path = Path(remote.upload(file, sha256))
-        assert path.read_bytes() == file.read_bytes()
-        seen = []
-        remote.upload(file, sha256, lambda done, total: seen.append(done))
-        assert seen == []  # it was there
+        path = Path(remote.upload(io.BytesIO(data), sha256, "payload"))
+        assert path.read_bytes() == data
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert Path(remote.upload(io.BytesIO(b"not read: it is there"), sha256, "payload")) == path
         with pytest.raises(RemoteError, match="payload arrived changed"):
-            remote.upload(file, "0" * 64)
+            remote.upload(io.BytesIO(data), "0" * 64, "payload")
+    assert path.read_bytes() == data
     assert not list(path.parent.glob("0000*"))
     path.unlink()
 

@@ -34,6 +34,9 @@ if [ -n "$1" ]; then timeout 2 bash -c 'exec 3<> "/dev/tcp/$0/$1"' "$1" "$2" 2> 
 
 section current; readlink /opt/fogguard/current 2> /dev/null
 section previous; readlink /opt/fogguard/previous 2> /dev/null
+for link in current previous; do
+  section ${link}_bundle; sha256sum /opt/fogguard/$link/bundle/manifest.json 2> /dev/null | cut -c 1-16
+done
 section releases; ls /opt/fogguard/releases 2> /dev/null
 section venvs; ls /opt/fogguard/venvs 2> /dev/null
 section changed
