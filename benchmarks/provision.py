@@ -146,11 +146,13 @@ def plan(
     inventory, found, names = _open(fleet, bundle, without)
     with _followed(names) as say:
         report, steps = actions.plan_fleet(inventory, found, names, _password(ask_sudo), say)
-    rows = [(name, each.name, each.why, " ".join(each.names)) for name, all_ in steps.items() for each in all_]
-    rows += [(name, "-", each.reason, "") for name, each in report.devices.items() if not steps.get(name)]
-    print_table(
-        f"To bring bundle {found.id.hex()} to {inventory.fleet}", ("device", "step", "why", "what"), rows, wraps=True
-    )
+    rows: list[tuple[str, ...]] = []
+    for name, device in report.devices.items():
+        rows += [(name, each.name, each.why, " ".join(each.names)) for each in steps.get(name, ())]
+        if not steps.get(name):
+            rows.append((name, "-", device.reason, ""))
+    title = f"To bring bundle {found.id.hex()} to {inventory.fleet}"
+    print_table(title, ("device", "step", "why", "what"), rows, wraps=True)
     body = {"bundle": found.id.hex(), "plan": {name: msgspec.to_builtins(all_) for name, all_ in steps.items()}}
     _finish(json, report, body, "cannot be planned")
 

@@ -63,7 +63,8 @@ def _arch(facts: Facts, device: Device) -> Finding:
         return Finding(
             "arch", "unfit", f"{what} is {facts.machine}, the inventory says {device.arch}", "is it the right device?"
         )
-    return Finding("arch", "fits", f"{what}, {facts.machine}, {facts.cores} cores")
+    model = f"{facts.model}, " if facts.model else ""
+    return Finding("arch", "fits", f"{model}{facts.machine}, {facts.cores} cores")
 
 
 def _system(facts: Facts) -> Finding:
