@@ -17,7 +17,7 @@ except ImportError:
 
 from benchmarks.commands import bench
 from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, TlsFolder, require_writable, write
-from benchmarks.provision import provision
+from provisioning.commands import provision
 
 if TYPE_CHECKING:
     from export.variants import Choice

@@ -115,8 +115,8 @@ class Errand:
                 self._run("broker")
             case "switch":
                 self.switch(deployment.wanted.release)
-            case "tidy":
-                self._run("tidy", *step.names)
+            case "retire" | "tidy":
+                self._run(step.name, *step.names)
         self._done(step.name, began_s, changed=step.name != "self-test")
 
     def go_back(self, release: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from provisioning.facts import Facts, Service
 from provisioning.units import AGENT, BROKER, ETC, unit_file
 
-Name = Literal["packages", "environment", "release", "files", "self-test", "broker", "switch", "tidy"]
+Name = Literal["packages", "environment", "release", "files", "self-test", "broker", "switch", "retire", "tidy"]
 STAGED: Final = frozenset({"packages", "environment", "release", "files", "self-test"})
 _ABSENT: Final = Service("inactive", is_enabled=False, restarts=0)
 
@@ -51,6 +51,8 @@ def plan(facts: Facts, wanted: Wanted) -> tuple[Step, ...]:
         steps.append(Step(name="broker", why=why))
     if wanted.release and (why := _why_switch(facts, wanted, changed)):
         steps.append(Step(name="switch", why=why, names=(wanted.release,)))
+    if retired := _retired(facts, wanted):
+        steps.append(Step(name="retire", why="the inventory gives it to another device", names=retired))
     if rest := (*_left_over(facts, wanted), *stale):
         steps.append(Step(name="tidy", why="no longer needed", names=tuple(sorted(rest))))
     return tuple(steps)
@@ -90,6 +92,16 @@ def _why_switch(facts: Facts, wanted: Wanted, changed: tuple[str, ...]) -> str:
     if facts.current != wanted.release:
         return f"from {facts.current}" if facts.current else "the first"
     return "was changed on the device" if facts.changed else _why_start(AGENT, facts, changed)
+
+
+def _retired(facts: Facts, wanted: Wanted) -> tuple[str, ...]:
+    """Return the services that this device no longer carries: two agents of one node would throw each other out."""
+    carried = {AGENT: bool(wanted.release), BROKER: wanted.has_broker}
+    return tuple(
+        name
+        for name, service in facts.services.items()
+        if not carried[name] and (service.is_enabled or service.state != "inactive")
+    )
 
 
 def _left_over(facts: Facts, wanted: Wanted) -> list[str]:

@@ -81,11 +81,10 @@ def wheelhouse(target: Target, say: Callable[[str], None]) -> Path:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as name:
             requirements = Path(name) / "requirements.txt"
             requirements.write_text(lock(target.python), encoding="utf-8")
-            of_target = _pip_options(target, requirements)
+            of_target = [*_pip_options(target, requirements), "--find-links", str(folder / "wheels")]
             _pip("download", "--dest", str(folder / "wheels"), *of_target)
             say(f"wheels for Python {target.python} on {target.arch}: installing them for the device")
-            found = ("--no-index", "--find-links", str(folder / "wheels"))
-            _pip("install", "--target", str(Path(name) / "site"), "--no-compile", *found, *of_target)
+            _pip("install", "--target", str(Path(name) / "site"), "--no-compile", "--no-index", *of_target)
             _pack(Path(name) / "site", Path(name) / "site.tar.gz")
             (Path(name) / "site.tar.gz").replace(archive)
     except OSError as error:
