@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from edge_agent.bundle import Bundle
 from provisioning import doctor
+from provisioning.crew import Crew, Report, Say
 from provisioning.errand import Errand, StepFailed
 from provisioning.facts import Facts, Service
 from provisioning.inventory import Inventory
 from provisioning.plan import Step
-from provisioning.rollout import Report, Rollout, Say, Seen
+from provisioning.rollout import Seen, look, roll_out
 from provisioning.units import AGENT, BROKER
 
 _ABSENT = Service("absent", is_enabled=False, restarts=0)
@@ -30,9 +31,9 @@ def examine(
 ) -> tuple[Report, dict[str, list[doctor.Finding]]]:
     """Return what fits on each device and what does not; a device that is not fit is not ok."""
     reasons: dict[str, str] = {}
-    with Rollout(inventory, names, password, say) as rollout:
+    with Crew(inventory, names, password, say) as crew:
 
-        def look(errand: Errand) -> list[doctor.Finding]:
+        def look_at(errand: Errand) -> list[doctor.Finding]:
             facts = errand.look(needs_root=False)
             device, carries = inventory.devices[errand.name], inventory.broker.device == errand.name
             return doctor.examine(facts, device, carries_broker=carries, now_s=time.time())
@@ -41,38 +42,37 @@ def examine(
             if why := doctor.unfit(findings[errand.name]):
                 raise StepFailed(why)
 
-        findings = rollout.each(look)
-        rollout.each(require_fit, findings)
-        return rollout.report(reasons), findings
+        findings = crew.each(look_at)
+        crew.each(require_fit, findings)
+        return crew.report(reasons), findings
 
 
 def plan_fleet(
     inventory: Inventory, bundle: Bundle, names: Iterable[str], password: str, say: Say
 ) -> tuple[Report, dict[str, tuple[Step, ...]]]:
     """Return what apply would do; changes nothing."""
-    with Rollout(inventory, names, password, say) as rollout:
-        seen = rollout.look(bundle)
-        return rollout.report(_in_words(seen)), {name: found.steps for name, found in seen.items()}
+    with Crew(inventory, names, password, say) as crew:
+        seen = look(crew, bundle)
+        return crew.report(_in_words(seen)), {name: found.steps for name, found in seen.items()}
 
 
 def apply(inventory: Inventory, bundle: Bundle, names: Iterable[str], password: str, say: Say) -> Report:
     """Make the devices what bundle and inventory say; see rollout.py for what happens if one fails."""
-    with Rollout(inventory, names, password, say) as rollout:
-        seen = rollout.look(bundle)
-        rollout.stage(seen)
-        rollout.switch(bundle, seen)
-        return rollout.report(_in_words(seen))
+    with Crew(inventory, names, password, say) as crew:
+        seen = look(crew, bundle)
+        roll_out(crew, bundle, seen)
+        return crew.report(_in_words(seen))
 
 
 def status(
     inventory: Inventory, bundle: Bundle | None, names: Iterable[str], password: str, say: Say
 ) -> tuple[Report, dict[str, Health]]:
     """Return how the devices are; one that does not serve, or differs from what it should be, is not ok."""
-    with Rollout(inventory, names, password, say) as rollout:
-        wanted = rollout.look(bundle) if bundle else {}
+    with Crew(inventory, names, password, say) as crew:
+        wanted = look(crew, bundle) if bundle else {}
         health = {name: _health(inventory, name, seen.facts, seen.steps) for name, seen in wanted.items()}
         if bundle is None:
-            facts = rollout.each(lambda errand: errand.look())
+            facts = crew.each(lambda errand: errand.look())
             health = {name: _health(inventory, name, found, ()) for name, found in facts.items()}
         bundles = {each.facts.current_bundle for each in health.values() if each.facts.current_bundle}
 
@@ -81,15 +81,15 @@ def status(
             if why := _ailment(inventory, errand.name, found, bundles):
                 raise StepFailed(why)
 
-        rollout.each(require_well, health)
-        return rollout.report({name: f"bundle {each.facts.current_bundle}" for name, each in health.items()}), health
+        crew.each(require_well, health)
+        return crew.report({name: f"bundle {each.facts.current_bundle}" for name, each in health.items()}), health
 
 
 def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say) -> Report:
     """Let every device run what it ran before, unless these are partitions of several bundles; raises StepFailed."""
     chosen = [name for name in names if inventory.devices[name].node]
-    with Rollout(inventory, chosen, password, say) as rollout:
-        facts = rollout.each(lambda errand: errand.look())
+    with Crew(inventory, chosen, password, say) as crew:
+        facts = crew.each(lambda errand: errand.look())
         bundles = {name: found.previous_bundle or "nothing" for name, found in facts.items()}
         if len(facts) < len(chosen) or len(set(bundles.values())) > 1 or "nothing" in bundles.values():
             found = ", ".join(f"{name} {bundle}" for name, bundle in bundles.items())
@@ -97,8 +97,8 @@ def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say
                 "cannot go back: every device must answer, and have kept the same bundle from before "
                 f"({found or 'none answers'}): apply that bundle instead"
             )
-        rollout.each(lambda errand: errand.go_back(facts[errand.name].previous))
-        return rollout.report({name: f"back on bundle {bundle}" for name, bundle in bundles.items()})
+        crew.each(lambda errand: errand.go_back(facts[errand.name].previous))
+        return crew.report({name: f"back on bundle {bundle}" for name, bundle in bundles.items()})
 
 
 def _in_words(seen: Mapping[str, Seen]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from broker.errors import FailureFound
 from provisioning.inventory import Device, Login
 
 _CONNECT_S: Final = 10
+_DEAD_MS: Final = 5_000
 _UPLOADS: Final = ".cache/fogguard"
 _SUDO_REFUSALS: Final = ("sudo: a password is required", "sudo: no password was provided", "Sorry, try again")
 
@@ -107,11 +108,22 @@ def connect(device: Device, known_hosts: Path, password: str = "") -> Iterator[R
     try:
         with _explained(device, known_hosts):
             connection.open()
+            _notice_death(connection)
         yield Remote(connection, device, password)
     finally:
         connection.close()
         if isinstance(connection.gateway, Connection):
             connection.gateway.close()
+
+
+def _notice_death(connection: Connection) -> None:
+    """Let a connection whose other end has lost its power end by itself, in seconds and not in minutes."""
+    connection.transport.set_keepalive(2)
+    sock = connection.transport.sock
+    if isinstance(sock, socket.socket) and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_MS)
+    if isinstance(connection.gateway, Connection):
+        _notice_death(connection.gateway)
 
 
 def _connection(device: Device, known_hosts: Path) -> Connection:
