@@ -13,11 +13,12 @@ import tarfile
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
 from retrained import retrained
-from support import command
+from support import ROOT, command
 
 from edge_agent.bundle import MANIFEST, load
 from provisioning import pki
@@ -122,7 +123,9 @@ def fleet(tmp_path_factory, bundle):
             host = load_inventory(file).broker_host
             pki.init(folder / "pki", NAME, bundle.manifest.names, [host])
             wheelhouse(Target("3.11", os.uname().machine), lambda what: None)
-            yield Fleet(folder, bundle)
+            found = Fleet(folder, bundle)
+            found.shell("cloud", "DEBIAN_FRONTEND=noninteractive apt-get purge -qq --yes --auto-remove mosquitto")
+            yield found
     finally:
         subprocess.run([*lab, "down", "--name", NAME], check=True, capture_output=True)
 
@@ -150,7 +153,7 @@ def test_bare_devices_are_fit_and_need_everything(fleet):
     plan = fleet.provision("plan", fleet.bundle.path)["plan"]
     names = {name: [step["name"] for step in steps] for name, steps in plan.items()}
     assert names["f1"] == ["environment", "release", "files", "self-test", "switch"]
-    assert set(names["cloud"]) - set(names["f1"]) >= {"broker"}
+    assert names["cloud"] == ["packages", "environment", "release", "files", "self-test", "broker", "switch"]
     assert fleet.shell("f1", "ls -d /opt/fogguard /etc/fogguard 2>&1 | grep -c cannot") == "2"
 
 
@@ -401,3 +404,35 @@ def test_after_a_power_cut_the_device_runs_the_old_or_the_new_and_apply_finishes
     assert set(fleet.bundles().values()) == {other.id.hex()}
     fleet.provision("status", other.path)
     fleet.require_answers(other)
+
+
+def test_the_commands_that_the_pages_show_bring_up_a_bare_fleet(fleet, tmp_path):
+    for node in NODES:
+        fleet.shell(
+            node,
+            "systemctl disable --now fogguard-agent fogguard-broker; rm -rf /opt/fogguard /etc/fogguard "
+            "/var/lib/fogguard /var/lib/private/fogguard /etc/systemd/system/fogguard-*.service",
+        )
+    inventory = load_inventory(fleet.file)
+    blocks = [
+        block
+        for page in ("README.md", "docs/devices.md")
+        for block in re.findall(r"^```bash\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    shutil.copytree(fleet.bundle.path, tmp_path / "demo" / "bundle")
+    (tmp_path / "demo" / "bundle" / "manifest.sig").unlink()
+    (tmp_path / ".ssh").mkdir(mode=0o700)
+    shutil.copy(inventory.devices["e1"].key, tmp_path / ".ssh" / "id_ed25519")
+    for number, blocks_of_page in enumerate((blocks[:1], blocks[1:])):
+        script = "\n".join(blocks_of_page).replace("enrol fleet.toml", "enrol fleet.toml --yes").replace("pi@", "fog@")
+        for position, node in enumerate(("e1", "f2", "f1", "cloud"), 11):
+            script = script.replace(f"192.168.1.{position}", inventory.devices[node].address)
+        path = f"{Path(command('fogguard')).parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "HOME": str(tmp_path), "PATH": path}
+        environment.setdefault("FOGGUARD_CACHE", str(Path.home() / ".cache" / "fogguard"))
+        done = subprocess.run(
+            ["bash", "-euc", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, f"page {number}: {done.stdout}{done.stderr}"
+        assert "500 of 500" in done.stdout
+        (tmp_path / "fleet.toml").unlink()
