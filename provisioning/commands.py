@@ -5,6 +5,7 @@ import getpass
 import os
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,14 @@ Without = Annotated[
 AskSudo = Annotated[
     bool, typer.Option("--ask-sudo-password", help="Ask for it [default: FOGGUARD_SUDO_PASSWORD, or none is needed]")
 ]
+
+
+@provision.callback()
+def require_installed(context: typer.Context) -> None:
+    """Put agents and a broker on devices that answer on SSH."""
+    missing = [name for name in ("fabric", "cryptography") if find_spec(name) is None]
+    if missing and context.invoked_subcommand != "wheels":
+        raise FogError(f"{', '.join(missing)} is not installed here: pip install 'fogguard[provisioning]'")
 
 
 @provision.command(
