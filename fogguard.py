@@ -17,6 +17,8 @@ except ImportError:
 
 from benchmarks.commands import bench
 from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, TlsFolder, require_writable, write
+from provisioning.commands import provision
+from provisioning.lab.commands import lab
 
 if TYPE_CHECKING:
     from export.variants import Choice
@@ -34,6 +36,8 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
 app.add_typer(data_app, name="data")
 app.add_typer(bench, name="bench")
+app.add_typer(provision, name="provision")
+app.add_typer(lab, name="lab")
 pki_app = typer.Typer(no_args_is_help=True, help="Make the certificates and keys of a fleet.")
 app.add_typer(pki_app, name="pki")
 

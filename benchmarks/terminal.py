@@ -3,9 +3,10 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -50,12 +51,29 @@ def _plain_lines(label: str) -> Callable[[int, int, str], None]:
     return update
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table to standard output, the first column to the left."""
+@contextlib.contextmanager
+def live_table(
+    columns: Sequence[str], rows: dict[str, Sequence[str]]
+) -> Iterator[Callable[[str, Sequence[str]], None]]:
+    """Yield a function that changes the row of a name, or adds one; any thread may call it. It is gone afterwards."""
+
+    def drawn() -> Table:
+        table = Table(*columns)
+        for name, cells in list(rows.items()):
+            table.add_row(name, *cells)
+        return table
+
+    with Live(console=notes, transient=True, get_renderable=drawn, refresh_per_second=8):
+        yield lambda name, cells: rows.update({name: cells})
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, wraps: bool = False) -> None:
+    """Print a table to standard output: figures, the first column to the left, or text that wraps."""
     results.print(title, style="bold", soft_wrap=True)
     table = Table()
     for position, column in enumerate(columns):
-        table.add_column(column, justify="right" if position else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if position and not wraps else "left"
+        table.add_column(column, justify=justify, no_wrap=not wraps, overflow="fold")
     for row in rows:
         table.add_row(*row)
     results.print(table)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from broker.errors import FogError
 from edge_agent.agent import load_config, report_hung, run
+from edge_agent.selftest import self_test
 from edge_agent.service import StopSignal, Supervisor, log_to_stderr
 
 
@@ -20,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--hung", action="store_true", help="only publish that the node hung; for systemd's ExecStopPost"
     )
+    parser.add_argument(
+        "--self-test", action="store_true", help="only compare the graph's outputs with the bundle's golden ones"
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     options = parser.parse_args(arguments)
     log_to_stderr(verbose=options.verbose)
@@ -27,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         config = load_config(options.config)
         if options.hung:
             report_hung(config)
+        elif options.self_test:
+            print(self_test(config))  # noqa: T201
         else:
             run(config, Supervisor(), StopSignal().__bool__)
     except FogError as error:

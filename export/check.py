@@ -1,6 +1,5 @@
 """Is this bundle whole, and do torch, the whole graph and the composed parts say the same under every mask?"""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -9,9 +8,10 @@ import msgspec
 import numpy as np
 
 from broker.errors import FogError
-from broker.frame import Dtype, Layout, Vector
+from broker.frame import Dtype, Layout
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, BundleDamaged, Manifest, file_problem, load
+from edge_agent.selftest import distance, golden
 from edge_agent.session import Floats, open_graph
 from edge_agent.signature import SignatureRefused, is_valid, key_id, read_signature, require_signed
 from export.evaluation import Composed, labels, logits_by_mask
@@ -128,19 +128,6 @@ def tolerance(manifest: Manifest) -> float:
     return max(TOLERANCES[manifest.entry(name).dtype] for name in manifest.names)
 
 
-def distance(found: Vector | None, expected: Vector | None) -> float:
-    """Return the greatest difference, relative to the greatest expected value if that is over 1.
-
-    Two null vectors are equal; a null vector and any other are infinitely apart, and so is what is not a number.
-    """
-    if found is None or expected is None:
-        return 0.0 if found is expected else math.inf
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return math.inf
-    wide = expected.astype(np.float64)
-    return float(np.abs(found - wide).max() / max(1.0, np.abs(wide).max()))
-
-
 def _check_parts(bundle: Bundle) -> Iterator[Finding]:
     """Each graph takes and puts out what the manifest says, and its golden outputs."""
     manifest = bundle.manifest
@@ -209,12 +196,3 @@ def _check_wire(bundle: Bundle) -> Iterator[Finding]:
         f"{formats}: {sent_bytes} instead of {wide_bytes} bytes a step; average accuracy against float32, on "
         f"{manifest.accuracy.n} test rows: {costs} points",
     )
-
-
-def golden(bundle: Bundle, name: str) -> Vector:
-    """Return a golden array, (rows, width); raises BundleDamaged."""
-    try:
-        values: Vector = np.load(bundle.file(name), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise BundleDamaged(f"{bundle.file(name)}: not an array ({error})") from error
-    return values

@@ -13,6 +13,7 @@ import pytest
 from support import ROOT
 
 README = (ROOT / "README.md").read_text()
+DEVICES = (ROOT / "docs" / "devices.md").read_text()
 
 
 def test_the_table_is_the_committed_result():
@@ -74,7 +75,7 @@ def as_user(script, folder, timeout):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_every_command_that_readme_shows_runs_on_a_clean_clone(clean_clone):
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```sh\n(.*?)^```", README + DEVICES, re.MULTILINE | re.DOTALL)
     assert blocks[0].strip() == "make demo"
     ending = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n"
     done = as_user(ending + "\n".join(blocks), clean_clone, timeout=1700)

@@ -1,0 +1,62 @@
+"""Before a device serves: does its onnxruntime reproduce what the bundle's builder saw?"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from broker.frame import Vector
+from edge_agent.agent import Config, load_session
+from edge_agent.bundle import Bundle, BundleDamaged, load
+from edge_agent.session import runtime_versions
+from edge_agent.signature import load_public_key
+
+
+def self_test(config: Config) -> str:
+    """Run the golden inputs of `config.node` and return what was found; raises BundleDamaged if it differs, FogError.
+
+    Needs of the bundle only this node's graph, and the golden outputs of it and its sources.
+    """
+    verify_key = load_public_key(Path(config.verify_key)) if config.verify_key else None
+    bundle = load(Path(config.bundle), verify_key)
+    entry = bundle.manifest.entry(config.node)
+    sources = [bundle.manifest.entry(source).golden for source in entry.inputs]
+    bundle.verify([*sources, entry.golden])
+    session = load_session(bundle, config.node, config.threads)
+    expected = golden(bundle, entry.golden)
+    error = distance(found := session.run([golden(bundle, source) for source in sources]), expected)
+    versions = ", ".join(f"{name} {version}" for name, version in runtime_versions().items())
+    tolerance = bundle.manifest.parity.tolerance
+    if error > tolerance:
+        raise BundleDamaged(
+            f"{config.node} computes something else than its bundle {bundle.id.hex()} expects: "
+            f"{error:.1e} away, the limit is {tolerance:.0e} ({versions})"
+        )
+    same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    if config.node == bundle.manifest.sink and same < len(expected):
+        raise BundleDamaged(
+            f"{config.node} gives {len(expected) - same} of {len(expected)} labels otherwise ({versions})"
+        )
+    return f"{config.node}: {len(expected)} golden rows within {error:.0e} (limit {tolerance:.0e}), {versions}"
+
+
+def distance(found: Vector | None, expected: Vector | None) -> float:
+    """Return the greatest difference, relative to the greatest expected value if that is over 1.
+
+    Two null vectors are equal; a null vector and any other are infinitely apart, and so is what is not a number.
+    """
+    if found is None or expected is None:
+        return 0.0 if found is expected else math.inf
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return math.inf
+    wide = expected.astype(np.float64)
+    return float(np.abs(found - wide).max() / max(1.0, np.abs(wide).max()))
+
+
+def golden(bundle: Bundle, name: str) -> Vector:
+    """Return a golden array, (rows, width); raises BundleDamaged."""
+    try:
+        values: Vector = np.load(bundle.file(name), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BundleDamaged(f"{bundle.file(name)}: not an array ({error})") from error
+    return values

@@ -1,0 +1,133 @@
+"""What `fogguard provision` does with a fleet: examine it, plan, apply, ask how it is, go back."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from edge_agent.bundle import Bundle
+from provisioning import doctor
+from provisioning.crew import Crew, Report, Say
+from provisioning.errand import Errand, StepFailed
+from provisioning.facts import Facts, Service
+from provisioning.inventory import Inventory
+from provisioning.plan import Step
+from provisioning.rollout import Seen, look, roll_out
+from provisioning.units import AGENT, BROKER
+
+_ABSENT = Service("absent", is_enabled=False, restarts=0)
+
+
+class Health(NamedTuple):
+    """How a device is: what it runs, and in what it differs from what was put there or is wanted."""
+
+    facts: Facts
+    agent: Service
+    broker: Service | None
+    drift: tuple[str, ...]
+
+
+def examine(
+    inventory: Inventory, names: Iterable[str], password: str, say: Say
+) -> tuple[Report, dict[str, list[doctor.Finding]]]:
+    """Return what fits on each device and what does not; a device that is not fit is not ok."""
+    reasons: dict[str, str] = {}
+    with Crew(inventory, names, password, say) as crew:
+
+        def look_at(errand: Errand) -> list[doctor.Finding]:
+            facts = errand.look(needs_root=False)
+            device, carries = inventory.devices[errand.name], inventory.broker.device == errand.name
+            return doctor.examine(facts, device, carries_broker=carries, now_s=time.time())
+
+        def require_fit(errand: Errand) -> None:
+            if why := doctor.unfit(findings[errand.name]):
+                raise StepFailed(why)
+
+        findings = crew.each(look_at)
+        crew.each(require_fit, findings)
+        return crew.report(reasons), findings
+
+
+def plan_fleet(
+    inventory: Inventory, bundle: Bundle, names: Iterable[str], password: str, say: Say
+) -> tuple[Report, dict[str, tuple[Step, ...]]]:
+    """Return what apply would do; changes nothing."""
+    with Crew(inventory, names, password, say) as crew:
+        seen = look(crew, bundle)
+        return crew.report(_in_words(seen)), {name: found.steps for name, found in seen.items()}
+
+
+def apply(inventory: Inventory, bundle: Bundle, names: Iterable[str], password: str, say: Say) -> Report:
+    """Make the devices what bundle and inventory say; see rollout.py for what happens if one fails."""
+    with Crew(inventory, names, password, say) as crew:
+        seen = look(crew, bundle)
+        roll_out(crew, bundle, seen)
+        return crew.report(_in_words(seen))
+
+
+def status(
+    inventory: Inventory, bundle: Bundle | None, names: Iterable[str], password: str, say: Say
+) -> tuple[Report, dict[str, Health]]:
+    """Return how the devices are; one that does not serve, or differs from what it should be, is not ok."""
+    with Crew(inventory, names, password, say) as crew:
+        wanted = look(crew, bundle) if bundle else {}
+        health = {name: _health(inventory, name, seen.facts, seen.steps) for name, seen in wanted.items()}
+        if bundle is None:
+            facts = crew.each(lambda errand: errand.look())
+            health = {name: _health(inventory, name, found, ()) for name, found in facts.items()}
+        bundles = {each.facts.current_bundle for each in health.values() if each.facts.current_bundle}
+
+        def require_well(errand: Errand) -> None:
+            found = health[errand.name]
+            if why := _ailment(inventory, errand.name, found, bundles):
+                raise StepFailed(why)
+
+        crew.each(require_well, health)
+        return crew.report({name: f"bundle {each.facts.current_bundle}" for name, each in health.items()}), health
+
+
+def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say) -> Report:
+    """Let every device run what it ran before, unless these are partitions of several bundles; raises StepFailed."""
+    chosen = [name for name in names if inventory.devices[name].node]
+    with Crew(inventory, chosen, password, say) as crew:
+        facts = crew.each(lambda errand: errand.look())
+        bundles = {name: found.previous_bundle or "nothing" for name, found in facts.items()}
+        if len(facts) < len(chosen) or len(set(bundles.values())) > 1 or "nothing" in bundles.values():
+            found = ", ".join(f"{name} {bundle}" for name, bundle in bundles.items())
+            raise StepFailed(
+                "cannot go back: every device must answer, and have kept the same bundle from before "
+                f"({found or 'none answers'}): apply that bundle instead"
+            )
+        crew.each(lambda errand: errand.go_back(facts[errand.name].previous))
+        return crew.report({name: f"back on bundle {bundle}" for name, bundle in bundles.items()})
+
+
+def _in_words(seen: Mapping[str, Seen]) -> dict[str, str]:
+    return {
+        name: f"{len(found.steps)} steps"
+        if found.steps
+        else f"nothing to change, bundle {found.facts.current_bundle or '-'}"
+        for name, found in seen.items()
+    }
+
+
+def _health(inventory: Inventory, name: str, facts: Facts, steps: tuple[Step, ...]) -> Health:
+    drift = tuple(f"{step.name}: {step.why}" for step in steps)
+    changed = tuple(f"{file} was changed there" for file in facts.changed)
+    broker = facts.services.get(BROKER, _ABSENT) if inventory.broker.device == name else None
+    return Health(facts, facts.services.get(AGENT, _ABSENT), broker, drift or changed)
+
+
+def _ailment(inventory: Inventory, name: str, found: Health, bundles: set[str]) -> str:
+    """Return in one sentence what is wrong with a device, or nothing."""
+    if inventory.devices[name].node:
+        if not found.facts.current:
+            return "nothing was put there yet: `fogguard provision apply`"
+        if found.agent.state != "active":
+            return f"its agent is {found.agent.state}: journalctl -u {AGENT} tells why"
+    if found.broker and found.broker.state != "active":
+        return f"its broker is {found.broker.state}: journalctl -u {BROKER} tells why"
+    if found.drift:
+        return f"differs: {'; '.join(found.drift)}: `fogguard provision apply` makes it right"
+    if len(bundles) > 1:
+        return f"runs bundle {found.facts.current_bundle}, and not all do: `fogguard provision apply` makes them one"
+    return ""

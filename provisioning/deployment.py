@@ -1,0 +1,78 @@
+"""What one device is to get: bundle, inventory and certificates, for the Python and processor that it has."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.bundle import Bundle, load
+from edge_agent.signature import load_public_key
+from provisioning.certificates import PkiError, alternatives, fleet_of, lacking, load_certificate, now
+from provisioning.doctor import chosen_python
+from provisioning.facts import Facts, Python
+from provisioning.inventory import Inventory
+from provisioning.pki import BROKER
+from provisioning.plan import Wanted
+from provisioning.release import Release, release_of
+from provisioning.units import Files, agent_files, broker_files
+from provisioning.wheels import Target
+
+_MOSQUITTO = "/usr/sbin/mosquitto"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The content behind what is wanted."""
+
+    wanted: Wanted
+    release: Release | None
+    files: Files
+    python: Python
+    target: Target
+
+
+def load_for(inventory: Inventory, path: Path) -> Bundle:
+    """Return the bundle if this fleet may run it; raises FogError.
+
+    With certificates it must be signed by the fleet's key, they must be the fleet's, for its broker, and not expired.
+    """
+    if inventory.pki is None:
+        found = load(path)
+    else:
+        found = load(path, load_public_key(inventory.pki / "signing.pub"))
+        _require_certificates(inventory.pki, inventory, found)
+    inventory.require_fits(found.manifest)
+    return found
+
+
+def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Facts) -> Deployment:
+    """Return what goes to `device`, which must be fit; raises FogError."""
+    node, has_broker = inventory.devices[device].node, inventory.broker.device == device
+    python = chosen_python(facts)
+    if python is None:
+        raise AssertionError(f"{device} is not fit, and should have been refused")
+    target = Target(python.version, facts.machine)
+    release = release_of(bundle, inventory, node, target.environment) if node else None
+    files = agent_files(inventory, node) if node else {}
+    if has_broker:
+        files |= broker_files(inventory, bundle.manifest, facts.mosquitto or _MOSQUITTO)
+    wanted = Wanted(
+        release=release.id if release else "",
+        environment=release.environment if release else "",
+        files={path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
+        has_broker=has_broker,
+    )
+    return Deployment(wanted, release, files, python, target)
+
+
+def _require_certificates(pki: Path, inventory: Inventory, bundle: Bundle) -> None:
+    if (fleet := fleet_of(load_certificate(pki / "ca.crt"))) != inventory.fleet:
+        raise PkiError(f"{pki} is of the fleet {fleet!r}, the inventory's is {inventory.fleet!r}")
+    for name in ("ca", BROKER, *bundle.manifest.nodes):
+        end = load_certificate(pki / f"{name}.crt").not_valid_after_utc
+        if end <= now():
+            raise PkiError(f"{pki / name}.crt expired on {end.date()}: remove it, and run `fogguard pki init` again")
+    if lacking(load_certificate(pki / "broker.crt"), alternatives([inventory.broker_host])):
+        raise PkiError(
+            f"{pki}/broker.crt is not for {inventory.broker_host}: remove it, and run `fogguard pki init {pki} "
+            f"--fleet {inventory.fleet} --bundle {bundle.path} --host {inventory.broker_host}`"
+        )

@@ -1,0 +1,41 @@
+"""Pin the host keys of a fleet's devices, each shown to a person first."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from broker.errors import FailureFound
+from provisioning.inventory import Device, InventoryError, Login
+from provisioning.pki import write_whole
+from provisioning.remote import HostKey, fetch_host_key
+
+
+def jumps_of(devices: dict[str, Device]) -> dict[str, Device]:
+    """Return the machines that devices are reached through: their keys are pinned first."""
+    found: dict[str, Device] = {}
+    for device in devices.values():
+        if device.jump:
+            login = Login.parse(device.jump, "jump")
+            found[device.jump] = Device(address=login.host, port=login.port, user=login.user, key=device.key)
+    return found
+
+
+def enrol(device: Device, known_hosts: Path, accept: Callable[[HostKey], bool]) -> HostKey:
+    """Add a device's host key to `known_hosts` if it is new and `accept` says so.
+
+    Raises RemoteError if it does not answer, FailureFound if its key is refused or another than the one pinned.
+    """
+    key = fetch_host_key(device, known_hosts)
+    if key.state == "changed":
+        raise FailureFound(
+            f"{device.address} shows {key.fingerprint}, another key than the one enrolled: "
+            f"if it was set up anew, remove its line from {known_hosts} first"
+        )
+    if key.state == "new":
+        if not accept(key):
+            raise FailureFound(f"{device.address}: its key {key.fingerprint} was not accepted")
+        before = known_hosts.read_bytes() if known_hosts.exists() else b""
+        try:
+            write_whole(known_hosts, before + key.line.encode(), 0o644)
+        except OSError as error:
+            raise InventoryError(f"{known_hosts}: cannot be written ({error.strerror})") from error
+    return key

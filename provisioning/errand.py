@@ -1,0 +1,192 @@
+"""One device being provisioned: its connection, what was found there, and the steps that change it."""
+
+import contextlib
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from broker.errors import FailureFound
+from provisioning import doctor, packages
+from provisioning.deployment import Deployment
+from provisioning.facts import SCRIPT, Facts, parse_facts
+from provisioning.inventory import Inventory
+from provisioning.plan import Step
+from provisioning.release import pack
+from provisioning.remote import Outcome, Remote, RemoteError, connect
+from provisioning.units import AGENT, mode_of
+
+_SIGNALLED: Final = {132: "an illegal instruction (SIGILL)", 139: "a memory fault (SIGSEGV)", 137: "too little memory"}
+_INSTALL_S: Final = 600.0
+
+
+class StepFailed(FailureFound):
+    """A step on a device did not come to its end."""
+
+
+class StepReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A step that was done: whether it changed the device, and how long it took."""
+
+    name: str
+    changed: bool
+    seconds: float
+
+
+class Errand:
+    """A device, from the first look to the last step; `close` ends the connection.
+
+    Args:
+        name: The device's, in the inventory.
+        inventory: The fleet.
+        password: For sudo, or "".
+        wheelhouse: Returns the archive of an environment; may take long, and is called from several threads.
+        say: Takes what is being done.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inventory: Inventory,
+        password: str,
+        wheelhouse: Callable[[Deployment], Path],
+        say: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self.reports: list[StepReport] = []
+        self._device = inventory.devices[name]
+        self._inventory = inventory
+        self._password = password
+        self._wheelhouse = wheelhouse
+        self._say = say
+        self._stack = contextlib.ExitStack()
+        self._remote: Remote | None = None
+
+    def close(self) -> None:
+        """End the connection."""
+        self._stack.close()
+
+    def look(self, *, needs_root: bool = True) -> Facts:
+        """Connect, and return the facts; raises RemoteError or FactsError.
+
+        Without `needs_root`, a device whose sudo does not let us in says what everybody may know.
+        """
+        began_s = time.monotonic()
+        self._say("looking")
+        known_hosts = self._inventory.known_hosts
+        self._remote = self._stack.enter_context(connect(self._device, known_hosts, self._password))
+        broker = (self._inventory.broker_host, str(self._inventory.broker.port))
+        try:
+            outcome = self._remote.run(SCRIPT, *broker, root=True)
+        except RemoteError:
+            if needs_root:
+                raise
+            outcome = self._remote.run(SCRIPT, *broker)
+        facts = parse_facts(outcome.out)
+        self._done("facts", began_s, changed=False)
+        return facts
+
+    def require_fit(self, facts: Facts, now_s: float) -> None:
+        """Raise StepFailed if nothing can be put on this device."""
+        carries = self._inventory.broker.device == self.name
+        if why := doctor.unfit(doctor.examine(facts, self._device, carries_broker=carries, now_s=now_s)):
+            raise StepFailed(why)
+
+    def take(self, step: Step, deployment: Deployment) -> None:
+        """Do one step of a plan; raises RemoteError or StepFailed, and what was there is still there then."""
+        began_s = time.monotonic()
+        self._say(f"{step.name} ({step.why})")
+        match step.name:
+            case "packages":
+                self._packages(deployment)
+            case "environment":
+                self._environment(deployment)
+            case "release":
+                self._release(deployment)
+            case "files":
+                self._files(step, deployment)
+            case "self-test":
+                self._run("self-test", deployment.wanted.release, root=False)
+            case "broker":
+                self._run("broker")
+            case "switch":
+                self.switch(deployment.wanted.release)
+            case "retire" | "tidy":
+                self._run(step.name, *step.names)
+        self._done(step.name, began_s, changed=step.name != "self-test")
+
+    def go_back(self, release: str) -> None:
+        """Let `release`, which is there, run again; raises StepFailed."""
+        began_s = time.monotonic()
+        self._say("going back")
+        self.switch(release)
+        self._done("rollback", began_s, changed=True)
+
+    def switch(self, release: str) -> None:
+        """Let `release` run, and wait until it serves; raises StepFailed."""
+        outcome = self._open.run(_script("switch"), release, root=True, timeout_s=90)
+        if outcome.code:
+            state = self._open.run(f"systemctl show -p ActiveState --value {AGENT}.service").out.strip()
+            waits = state == "activating" and not outcome.error.strip()
+            why = f"it waits for its broker at {self._inventory.broker_url}" if waits else outcome.last_words
+            raise StepFailed(f"its agent does not come up ({state}): {why}")
+
+    def _packages(self, deployment: Deployment) -> None:
+        state = self._run("package-state").out
+        self._upload_and_run("packages", packages.download(state, deployment.target.arch, ("mosquitto",)))
+
+    def _environment(self, deployment: Deployment) -> None:
+        archive = self._wheelhouse(deployment)
+        sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+        with archive.open("rb") as content:
+            path = self._open.upload(content, sha256, "its environment")
+        python = deployment.python
+        script, name = _script("environment"), deployment.target.environment
+        outcome = self._open.run(script, path, name, python.path, python.version, root=True, timeout_s=_INSTALL_S)
+        if outcome.code in _SIGNALLED:
+            raise StepFailed(
+                f"onnxruntime or numpy ends with {_SIGNALLED[outcome.code]} when it is imported there: "
+                "this wheel was made for another processor; the device stays as it was"
+            )
+        _require("environment", outcome)
+
+    def _release(self, deployment: Deployment) -> None:
+        if deployment.release is None:
+            raise AssertionError("a device without a node has no release")
+        self._upload_and_run("release", deployment.release.pack(), deployment.release.id, deployment.wanted.environment)
+
+    def _files(self, step: Step, deployment: Deployment) -> None:
+        files = {path.lstrip("/"): data for path, data in deployment.files.items() if path in step.names}
+        self._upload_and_run("files", pack(files, {path: mode_of(path) for path in files}))
+
+    def _upload_and_run(self, script: str, archive: bytes, *arguments: str) -> None:
+        sha256 = hashlib.sha256(archive).hexdigest()
+        path = self._open.upload(io.BytesIO(archive), sha256, f"its {script}")
+        self._run(script, path, *arguments)
+
+    def _run(self, script: str, *arguments: str, root: bool = True) -> Outcome:
+        outcome = self._open.run(_script(script), *arguments, root=root, timeout_s=_INSTALL_S)
+        _require(script, outcome)
+        return outcome
+
+    @property
+    def _open(self) -> Remote:
+        if self._remote is None:
+            raise AssertionError("look first")
+        return self._remote
+
+    def _done(self, name: str, began_s: float, *, changed: bool) -> None:
+        self.reports.append(StepReport(name=name, changed=changed, seconds=time.monotonic() - began_s))
+
+
+def _script(name: str) -> str:
+    return (resources.files("provisioning") / "scripts" / f"{name}.sh").read_text(encoding="utf-8")
+
+
+def _require(what: str, outcome: Outcome) -> None:
+    if outcome.code:
+        raise StepFailed(f"{what} failed: {outcome.last_words}")

@@ -1,0 +1,174 @@
+"""What a device is: `scripts/facts.sh` says it in one round trip, and what it says is taken apart here.
+
+Pure: the recorded words of real devices are its tests.
+"""
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from typing import Final
+
+import msgspec
+
+from broker.errors import FailureFound
+
+Lines = list[str]
+
+
+class FactsError(FailureFound):
+    """A device says something else than was asked for."""
+
+
+class Python(msgspec.Struct, frozen=True):
+    """An interpreter: its file, its version, and whether its standard library is whole."""
+
+    path: str
+    version: str
+    is_whole: bool = True
+
+
+class Service(msgspec.Struct, frozen=True):
+    """How systemd sees a unit of ours; a unit that is not there is inactive."""
+
+    state: str
+    is_enabled: bool
+    restarts: int
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """A device at one moment; None is what it did not say."""
+
+    is_root: bool
+    machine: str
+    kernel: str
+    bits: int
+    os_id: str
+    os_version: str
+    os_name: str
+    glibc: tuple[int, int] | None
+    model: str
+    jetpack: str
+    cpu_flags: frozenset[str]
+    cores: int
+    memory_mb: int
+    available_mb: int
+    disk_free_mb: int
+    clock_s: int
+    is_ntp_synchronised: bool | None
+    temperature_c: float | None
+    throttled: int | None
+    systemd: int | None
+    pythons: tuple[Python, ...]
+    mosquitto: str
+    is_broker_reachable: bool | None
+    current: str
+    previous: str
+    current_bundle: str
+    previous_bundle: str
+    releases: frozenset[str]
+    venvs: frozenset[str]
+    changed: tuple[str, ...]
+    files: dict[str, str]
+    services: dict[str, Service]
+
+
+SCRIPT: Final = (resources.files("provisioning") / "scripts" / "facts.sh").read_text(encoding="utf-8")
+
+
+def parse_facts(text: str) -> Facts:
+    """Return the facts in what the script printed; raises FactsError."""
+    sections = _sections(text)
+    try:
+        return _facts(sections)
+    except (KeyError, ValueError, IndexError) as error:
+        raise FactsError(f"said something unexpected ({error!r}): is it Linux, with a POSIX shell?") from error
+
+
+def _sections(text: str) -> dict[str, Lines]:
+    found: dict[str, Lines] = {}
+    for line in text.splitlines():
+        if line.startswith("@@ "):
+            found[line[3:].strip()] = []
+        elif found and line.strip():
+            found[next(reversed(found))].append(line.strip())
+    return found
+
+
+def _facts(said: Mapping[str, Lines]) -> Facts:
+    release = dict(line.split("=", 1) for line in said["os"] if "=" in line)
+    os_of = {key: value.strip("\"'") for key, value in release.items()}
+    memory = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in said["memory"]}
+    return Facts(
+        is_root=_first(said["uid"]) == "0",
+        machine=_first(said["machine"]),
+        kernel=_first(said["kernel"]),
+        bits=int(_first(said["bits"]) or 0),
+        os_id=os_of.get("ID", ""),
+        os_version=os_of.get("VERSION_ID", ""),
+        os_name=os_of.get("PRETTY_NAME", ""),
+        glibc=_glibc(_first(said["libc"])),
+        model=_first(said["model"]),
+        jetpack=_jetpack(_first(said["jetpack"])),
+        cpu_flags=frozenset(_first(said["cpu"]).partition(":")[2].split()),
+        cores=int(_first(said["cores"]) or 0),
+        memory_mb=memory["MemTotal"],
+        available_mb=memory.get("MemAvailable", memory["MemTotal"]),
+        disk_free_mb=int(_first(said["disk"]).split()[3]) // 1024,
+        clock_s=int(_first(said["clock"])),
+        is_ntp_synchronised={"yes": True, "no": False}.get(_first(said["ntp"])),
+        temperature_c=max((_celsius(line) for line in said["temperature"]), default=None),
+        throttled=_throttled(_first(said["throttled"])),
+        systemd=int(found[1]) if (found := re.match(r"systemd (\d+)", _first(said["systemd"]))) else None,
+        pythons=tuple(map(_python, said["pythons"])),
+        mosquitto=_first(said["mosquitto"]),
+        is_broker_reachable={"yes": True, "no": False}.get(_first(said["broker"])),
+        current=_first(said["current"]).rpartition("/")[2],
+        previous=_first(said["previous"]).rpartition("/")[2],
+        current_bundle=_first(said["current_bundle"]),
+        previous_bundle=_first(said["previous_bundle"]),
+        releases=frozenset(said["releases"]),
+        venvs=frozenset(said["venvs"]),
+        changed=tuple(line.rsplit(": ", 1)[0] for line in said["changed"]),
+        files={path: sha256 for sha256, path in (line.split(maxsplit=1) for line in said["files"])},
+        services=dict(filter(None, map(_service, said["services"]))),
+    )
+
+
+def _first(lines: Lines) -> str:
+    return lines[0] if lines else ""
+
+
+def _glibc(line: str) -> tuple[int, int] | None:
+    found = re.fullmatch(r"glibc (\d+)\.(\d+).*", line)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _jetpack(line: str) -> str:
+    """Return the release of Jetson Linux in the first line of /etc/nv_tegra_release; R36 is JetPack 6."""
+    found = re.match(r"# (R\d+) \(release\), REVISION: ([\d.]+)", line)
+    return f"{found[1]}.{found[2]}" if found else ""
+
+
+def _celsius(line: str) -> float:
+    return int(line) / 1000
+
+
+def _throttled(line: str) -> int | None:
+    """Return the firmware's bits: `throttled=0x50005`, or the number alone."""
+    digits = line.rpartition("=")[2]
+    return int(digits, 16) if digits else None
+
+
+def _python(line: str) -> Python:
+    path, version, abi = line.split()
+    if version == "incomplete":
+        return Python(path, path.rpartition("python")[2], is_whole=False)
+    return Python(path, version, is_whole=not abi.split("-")[1].endswith("t"))  # no wheels for free-threaded ones
+
+
+def _service(line: str) -> tuple[str, Service] | None:
+    values = dict(each.split("=", 1) for each in line.split() if "=" in each)
+    if "Id" not in values:
+        return None
+    service = Service(values["ActiveState"], values["UnitFileState"] == "enabled", int(values["NRestarts"]))
+    return values["Id"].removesuffix(".service"), service

@@ -1,0 +1,225 @@
+"""The inventory, `fleet.toml`: which devices there are, how to reach them, and what each carries.
+
+fleet = "house"
+known_hosts = "known_hosts"      # filled by `fogguard provision enrol`; paths are relative to this file
+pki = "pki"                      # by `fogguard pki init`: TLS, access rules and signed bundles; without, none
+
+[broker]
+device = "cloud"                 # carries mosquitto
+port = 8883
+
+[devices.f1]
+address = "192.168.1.21"
+user = "pi"
+key = "~/.ssh/id_ed25519"
+node = "f1"
+jump = "pi@192.168.1.1:22"       # if it answers only behind another machine
+arch = "aarch64"                 # if known: anything else that answers there is refused
+
+[sources.iot]
+device = "e1"                    # where this sensor is
+kind = "replay"                  # the data set's test rows, fed by `fogguard run --external`
+
+Paths are relative to the file.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import tomli_w
+
+from broker.errors import FogError
+from broker.topics import require_name
+from edge_agent.bundle import Manifest
+from provisioning.pki import write_whole
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+PLAIN_PORT, TLS_PORT = 1883, 8883
+KNOWN_HOSTS: Final = "known_hosts"
+
+
+class InventoryError(FogError):
+    """The inventory is missing, or cannot be as it says."""
+
+
+class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A machine that answers on SSH, and the node it carries; a device without a node carries the broker alone."""
+
+    address: Name
+    user: Name
+    port: Port = 22
+    key: str = ""
+    jump: str = ""
+    node: str = ""
+    tier: Literal["", "edge", "fog", "cloud"] = ""
+    arch: Literal["", "x86_64", "aarch64"] = ""
+
+
+class BrokerPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Which device carries the broker, and how the others reach it if not by that device's address."""
+
+    device: str
+    port: Port
+    address: str = ""
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a sensor's values come from."""
+
+    device: str
+    kind: Literal["replay"]
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """What stands in `fleet.toml`."""
+
+    fleet: str
+    broker: BrokerPlace
+    devices: dict[str, Device]
+    known_hosts: str = KNOWN_HOSTS
+    pki: str = ""
+    sources: dict[str, Source] = {}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A fleet's inventory that has been checked, its paths resolved."""
+
+    fleet: str
+    devices: Mapping[str, Device]
+    broker: BrokerPlace
+    sources: Mapping[str, Source]
+    known_hosts: Path
+    pki: Path | None
+
+    @property
+    def broker_host(self) -> str:
+        """Where the devices find the broker."""
+        return self.broker.address or self.devices[self.broker.device].address
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL in every agent's configuration."""
+        host = f"[{self.broker_host}]" if ":" in self.broker_host else self.broker_host
+        return f"{'mqtts' if self.pki else 'mqtt'}://{host}:{self.broker.port}"
+
+    def only(self, without: Iterable[str]) -> dict[str, Device]:
+        """Return the devices but those `without`; raises InventoryError if one of these is not there."""
+        left_out = frozenset(without)
+        if unknown := left_out - self.devices.keys():
+            raise InventoryError(f"--without {min(unknown)}: the inventory has {', '.join(self.devices)}")
+        return {name: device for name, device in self.devices.items() if name not in left_out}
+
+    def require_fits(self, manifest: Manifest) -> None:
+        """Raise InventoryError unless each node of the bundle is on one device, and each source is a sensor."""
+        carried = {device.node for device in self.devices.values() if device.node}
+        if missing := [node for node in manifest.nodes if node not in carried]:
+            raise InventoryError(f"no device carries {', '.join(missing)}: write `node = …` below one of [devices.…]")
+        if extra := sorted(carried - manifest.nodes.keys()):
+            raise InventoryError(f"the bundle has no node {', '.join(extra)}: it has {', '.join(manifest.nodes)}")
+        if extra := sorted(self.sources.keys() - manifest.sensors.keys()):
+            raise InventoryError(f"the bundle has no sensor {', '.join(extra)}: it has {', '.join(manifest.sensors)}")
+
+
+def load_inventory(path: Path) -> Inventory:
+    """Read and check an inventory; raises InventoryError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise InventoryError(f"{path}: cannot be read ({reason}): `fogguard provision init` writes one") from error
+    try:
+        file = msgspec.convert(tomllib.loads(text), File)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise InventoryError(f"{path}: {error}") from error
+    _require_sound(path, file)
+    folder = path.resolve().parent
+    keys = {name: str(folder / Path(each.key).expanduser()) if each.key else "" for name, each in file.devices.items()}
+    return Inventory(
+        fleet=file.fleet,
+        devices={name: msgspec.structs.replace(each, key=keys[name]) for name, each in file.devices.items()},
+        broker=file.broker,
+        sources=file.sources,
+        known_hosts=folder / Path(file.known_hosts).expanduser(),
+        pki=folder / Path(file.pki).expanduser() if file.pki else None,
+    )
+
+
+def _require_sound(path: Path, file: File) -> None:
+    require_name(file.fleet, f"{path}: fleet")
+    carrier: dict[str, str] = {}
+    for name, device in file.devices.items():
+        require_name(name, f"{path}: device")
+        if not device.node:
+            continue
+        require_name(device.node, f"{path}: devices.{name}.node")
+        if device.node in carrier:
+            raise InventoryError(f"{path}: {carrier[device.node]} and {name} both carry node {device.node}")
+        carrier[device.node] = name
+    wanted = {"broker": file.broker.device, **{f"sources.{name}": each.device for name, each in file.sources.items()}}
+    for where, name in wanted.items():
+        if name not in file.devices:
+            raise InventoryError(f"{path}: {where}.device is {name!r}, and there is no [devices.{name}]")
+    places = [(device.address, device.port, device.jump) for device in file.devices.values()]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise InventoryError(f"{path}: two devices have the address {twice[0]} port {twice[1]}")
+
+
+class Login(msgspec.Struct, frozen=True):
+    """`USER@HOST[:PORT]`, with an IPv6 address in brackets."""
+
+    user: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, what: str) -> "Login":
+        """Return the parts of `text`; raises InventoryError."""
+        user, at, place = text.rpartition("@")
+        host, colon, port = place.rpartition(":") if not place.endswith("]") else (place, "", "")
+        host, port = (host, port) if colon else (place, "22")
+        if not at or not user or not host.strip("[]") or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise InventoryError(f"{what} {text!r}: write USER@HOST or USER@HOST:PORT")
+        return cls(user, host.strip("[]"), int(port))
+
+
+def new_file(fleet: str, devices: Mapping[str, Login], broker: str, key: str, pki: str, manifest: Manifest) -> File:
+    """Return an inventory in which each node of the bundle has a device of its own name."""
+    sensors = {name: next(n for n, sources in manifest.inputs.items() if name in sources) for name in manifest.sensors}
+    places = {
+        name: Device(address=login.host, port=login.port, user=login.user, key=key, node=_node(name, manifest))
+        for name, login in devices.items()
+    }
+    return File(
+        fleet=fleet,
+        broker=BrokerPlace(device=broker, port=TLS_PORT if pki else PLAIN_PORT),
+        devices=places,
+        pki=pki,
+        sources={name: Source(device=node, kind="replay") for name, node in sensors.items() if node in places},
+    )
+
+
+def _node(name: str, manifest: Manifest) -> str:
+    return name if name in manifest.nodes else ""
+
+
+def write_inventory(path: Path, file: File) -> None:
+    """Check and write an inventory that is not there yet; raises InventoryError."""
+    _require_sound(path, file)
+    if path.exists():
+        raise InventoryError(f"{path} is there already: change it by hand, or choose another name")
+    found: dict[str, Any] = msgspec.to_builtins(file)
+    try:
+        write_whole(path, tomli_w.dumps(found).encode(), 0o644)
+    except OSError as error:
+        raise InventoryError(f"{path}: cannot be written ({error.strerror})") from error

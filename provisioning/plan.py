@@ -1,0 +1,110 @@
+"""What must change on a device, in order, and nothing else. Pure: facts and what is wanted in, steps out.
+
+stage    packages ─► environment ─► release ─► files ─► self-test     on every device, while the old release runs
+switch   broker ─► switch ─► tidy                                     on every device, once all have been staged
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from provisioning.facts import Facts, Service
+from provisioning.units import AGENT, BROKER, ETC, unit_file
+
+Name = Literal["packages", "environment", "release", "files", "self-test", "broker", "switch", "retire", "tidy"]
+STAGED: Final = frozenset({"packages", "environment", "release", "files", "self-test"})
+_ABSENT: Final = Service("inactive", is_enabled=False, restarts=0)
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device is to have; without a node there is no release. `files` lie in /etc, by their hashes."""
+
+    release: str = ""
+    environment: str = ""
+    files: dict[str, str] = {}
+    has_broker: bool = False
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One change, and why; `names` are what it is about: files, folders."""
+
+    name: Name
+    why: str
+    names: tuple[str, ...] = ()
+
+
+def plan(facts: Facts, wanted: Wanted) -> tuple[Step, ...]:
+    """Return the steps that make a device what is wanted, none if it is that already."""
+    changed = tuple(path for path, sha256 in wanted.files.items() if facts.files.get(path) != sha256)
+    stale = tuple(path for path in facts.files if path.startswith(f"{ETC}/") and path not in wanted.files)
+    steps: list[Step] = []
+    if wanted.has_broker and not facts.mosquitto:
+        steps.append(Step(name="packages", why="mosquitto is not there"))
+    if wanted.release:
+        steps += _release_steps(facts, wanted)
+    if changed:
+        steps.append(Step(name="files", why=_why_files(changed, facts.files), names=changed))
+    if wanted.release and (steps or wanted.release != facts.current):
+        steps += _self_test(facts, wanted)
+    if wanted.has_broker and (why := _why_start(BROKER, facts, changed)):
+        steps.append(Step(name="broker", why=why))
+    if wanted.release and (why := _why_switch(facts, wanted, changed)):
+        steps.append(Step(name="switch", why=why, names=(wanted.release,)))
+    if retired := _retired(facts, wanted):
+        steps.append(Step(name="retire", why="the inventory gives it to another device", names=retired))
+    if rest := (*_left_over(facts, wanted), *stale):
+        steps.append(Step(name="tidy", why="no longer needed", names=tuple(sorted(rest))))
+    return tuple(steps)
+
+
+def _release_steps(facts: Facts, wanted: Wanted) -> list[Step]:
+    found = []
+    if wanted.environment not in facts.venvs:
+        found.append(Step(name="environment", why="not there", names=(wanted.environment,)))
+    if wanted.release not in facts.releases:
+        found.append(Step(name="release", why="not there", names=(wanted.release,)))
+    elif wanted.release == facts.current and facts.changed:
+        found.append(Step(name="release", why=f"changed on the device: {', '.join(facts.changed)}"))
+    return found
+
+
+def _self_test(facts: Facts, wanted: Wanted) -> list[Step]:
+    is_same = wanted.release == facts.current and wanted.environment in facts.venvs and not facts.changed
+    return [] if is_same else [Step(name="self-test", why="before it serves", names=(wanted.release,))]
+
+
+def _why_files(changed: tuple[str, ...], there: Mapping[str, str]) -> str:
+    return "changed" if any(path in there for path in changed) else "not there"
+
+
+def _why_start(service: str, facts: Facts, changed: tuple[str, ...]) -> str:
+    """Return why a service must be started again, or nothing."""
+    found = facts.services.get(service, _ABSENT)
+    if unit_file(service) in changed:
+        return "its configuration changes" if unit_file(service) in facts.files else "not there"
+    if not found.is_enabled:
+        return "not enabled"
+    return "" if found.state == "active" else f"it is {found.state}"
+
+
+def _why_switch(facts: Facts, wanted: Wanted, changed: tuple[str, ...]) -> str:
+    if facts.current != wanted.release:
+        return f"from {facts.current}" if facts.current else "the first"
+    return "was changed on the device" if facts.changed else _why_start(AGENT, facts, changed)
+
+
+def _retired(facts: Facts, wanted: Wanted) -> tuple[str, ...]:
+    """Return the services that this device no longer carries: two agents of one node would throw each other out."""
+    carried = {AGENT: bool(wanted.release), BROKER: wanted.has_broker}
+    return tuple(
+        name
+        for name, service in facts.services.items()
+        if not carried[name] and (service.is_enabled or service.state != "inactive")
+    )
+
+
+def _left_over(facts: Facts, wanted: Wanted) -> list[str]:
+    """Return releases that neither run nor can be gone back to; their environments go when nothing links to them."""
+    kept = {wanted.release, facts.current if wanted.release != facts.current else facts.previous}
+    return [f"/opt/fogguard/releases/{name}" for name in facts.releases - kept]

@@ -1,0 +1,110 @@
+"""A release: everything that a device needs for one bundle, in a folder named by its content.
+
+    /opt/fogguard/
+      venvs/<environment>/             numpy, onnxruntime, paho, msgspec: see wheels.py
+      releases/<id>/                   id: the first 16 digits of SHA256SUMS' own hash
+        SHA256SUMS
+        agent                          starts it, and with --self-test only compares golden outputs
+        agent.json                     its configuration
+        lib/                           fogguard's own code for devices
+        bundle/                        manifest, signature, this node's graph, golden outputs of it and its sources
+        venv -> ../../venvs/<environment>
+      current -> releases/<id>         what runs, changed by one rename
+      previous -> releases/<id>        what `fogguard provision rollback` goes back to
+
+The same bundle, inventory and Python give the same bytes, so the same id.
+"""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from broker.tls import Tls
+from edge_agent.agent import Config
+from edge_agent.bundle import MANIFEST, Bundle
+from edge_agent.signature import SIGNATURE
+from provisioning.inventory import Inventory
+from provisioning.units import AGENT_CREDENTIALS, SIGNING_KEY
+
+SUMS: Final = "SHA256SUMS"
+_ID_DIGITS: Final = 16
+_AGENT: Final = """\
+#!/bin/sh
+# Run this release's agent, wherever it is called from; the folder stays the same though `current` may move on.
+cd "$(dirname "$(readlink -f "$0")")" || exit 1
+export PYTHONPATH=lib PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
+exec venv/bin/python -m edge_agent.command --config agent.json "$@"
+"""
+
+
+class Release(NamedTuple):
+    """The files of a release, by their names in its folder, and the environment that it needs."""
+
+    files: Mapping[str, bytes]
+    environment: str
+
+    @property
+    def sums(self) -> bytes:
+        """What `sha256sum -c` takes on the device."""
+        lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(self.files.items())]
+        return "".join(lines).encode()
+
+    @property
+    def id(self) -> str:
+        """The name of its folder."""
+        return hashlib.sha256(self.sums).hexdigest()[:_ID_DIGITS]
+
+    def pack(self) -> bytes:
+        """Return a tar of all files, the same bytes for the same release."""
+        return pack({**self.files, SUMS: self.sums}, {"agent": 0o755})
+
+
+def release_of(bundle: Bundle, inventory: Inventory, node: str, environment: str) -> Release:
+    """Return the release of one node; raises BundleDamaged if a file of the bundle is not what its manifest says."""
+    entry = bundle.manifest.entry(node)
+    share = [entry.file, entry.golden, *(bundle.manifest.entry(source).golden for source in entry.inputs)]
+    bundle.verify(share)
+    signature = [SIGNATURE] if bundle.file(SIGNATURE).exists() else []
+    files = {f"bundle/{name}": bundle.file(name).read_bytes() for name in [MANIFEST, *signature, *share]}
+    for package in ("broker", "edge_agent"):
+        files |= {f"lib/{package}/{name}": data for name, data in _code(package).items()}
+    files["agent"] = _AGENT.encode()
+    files["agent.json"] = msgspec.json.format(msgspec.json.encode(_config(inventory, node)), indent=1) + b"\n"
+    files["environment"] = environment.encode() + b"\n"
+    return Release(files, environment)
+
+
+def _config(inventory: Inventory, node: str) -> Config:
+    credentials = {"ca": "ca.crt", "certificate": f"{node}.crt", "key": f"{node}.key"}
+    tls = Tls(**{what: f"{AGENT_CREDENTIALS}/{name}" for what, name in credentials.items()})
+    return Config(
+        node=node,
+        bundle="bundle",
+        broker=inventory.broker_url,
+        fleet=inventory.fleet,
+        state="/var/lib/fogguard",
+        tls=tls if inventory.pki else None,
+        verify_key=SIGNING_KEY if inventory.pki else "",
+    )
+
+
+def _code(package: str) -> dict[str, bytes]:
+    folder = Path(str(resources.files(package)))
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.py"))}
+
+
+def pack(files: Mapping[str, bytes], modes: Mapping[str, int]) -> bytes:
+    """Return a tar of `files` in their order, owned by root and of no particular time."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(data), modes.get(name, 0o644), 1
+            tar.addfile(entry, io.BytesIO(data))
+    return out.getvalue()

@@ -1,0 +1,3 @@
+# Stop the services named, now and after the next start.
+systemctl disable --quiet --now "$@"
+sync -f /etc/systemd/system

@@ -1,0 +1,161 @@
+"""What systemd runs on a device: the agent, and on one of them the broker, each with as few rights as it can live with.
+
+Certificates and keys lie in folders named by their content, and the unit names that folder: so one rename of the unit
+changes them all. systemd hands them to the service as credentials; no other process but root's can read them.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from broker.mosquitto import ACL, CA, CERTIFICATE, CONFIG, KEY, render_acl, render_open, render_secure
+from edge_agent.bundle import Manifest
+from provisioning.access import access_of
+from provisioning.certificates import PkiError
+from provisioning.inventory import Inventory
+
+ETC: Final = "/etc/fogguard"
+SIGNING_KEY: Final = f"{ETC}/signing.pub"
+AGENT, BROKER = "fogguard-agent", "fogguard-broker"
+AGENT_CREDENTIALS: Final = f"/run/credentials/{AGENT}.service"
+_BROKER_CREDENTIALS: Final = Path(f"/run/credentials/{BROKER}.service")
+
+_HARDENING: Final = """\
+DynamicUser=yes
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+PrivateDevices=yes
+PrivateTmp=yes
+PrivateUsers=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+KeyringMode=private
+RemoveIPC=yes
+UMask=0077
+CapabilityBoundingSet=
+AmbientCapabilities=
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+"""
+
+_AGENT_UNIT: Final = """\
+[Unit]
+Description=fogguard agent
+Wants=network-online.target
+After=network-online.target {broker}.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+ExecStart=/opt/fogguard/current/agent
+# The watchdog has ended it: its last will cannot know that it hung.
+ExecStopPost=/bin/sh -c '[ "$SERVICE_RESULT" != watchdog ] || exec /opt/fogguard/current/agent --hung'
+Restart=always
+RestartSec=1
+WatchdogSec=5
+# It waits for its broker as long as it takes.
+TimeoutStartSec=infinity
+TimeoutStopSec=10
+StateDirectory=fogguard
+StateDirectoryMode=0700
+{credentials}{hardening}
+[Install]
+WantedBy=multi-user.target
+"""
+
+_BROKER_UNIT: Final = """\
+[Unit]
+Description=fogguard's MQTT broker
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+ExecStart={mosquitto} -c {config}
+Restart=always
+RestartSec=1
+{credentials}{hardening}
+[Install]
+WantedBy=multi-user.target
+"""
+
+Files = dict[str, bytes]
+
+
+def agent_files(inventory: Inventory, node: str) -> Files:
+    """Return what lies in /etc for a node, its unit last; raises PkiError if a certificate is not there."""
+    secrets: Files = {}
+    anchor: Files = {}
+    if inventory.pki:
+        secrets = {name: _read(inventory.pki, name) for name in (CA, f"{node}.crt", f"{node}.key")}
+        anchor = {SIGNING_KEY: _read(inventory.pki, "signing.pub")}
+    folder = _folder("agent", secrets)
+    unit = _AGENT_UNIT.format(broker=BROKER, credentials=_credentials(folder, secrets), hardening=_HARDENING)
+    return {**anchor, **_in(folder, secrets), unit_file(AGENT): unit.encode()}
+
+
+def broker_files(inventory: Inventory, manifest: Manifest, mosquitto: str) -> Files:
+    """Return what lies in /etc for the broker, its unit last; raises PkiError if a certificate is not there."""
+    port, packet = inventory.broker.port, manifest.message_bytes
+    secrets: Files = {}
+    config = render_open("0.0.0.0", port)  # noqa: S104
+    if inventory.pki:
+        secrets = {name: _read(inventory.pki, name) for name in (CA, CERTIFICATE, KEY)}
+        secrets[ACL] = render_acl(access_of(manifest, inventory.fleet)).encode()
+        config = render_secure("0.0.0.0", port, packet, _BROKER_CREDENTIALS)  # noqa: S104
+    folder = _folder("broker", {**secrets, CONFIG: config.encode()})
+    unit = _BROKER_UNIT.format(
+        mosquitto=mosquitto,
+        config=f"{folder}/{CONFIG}",
+        credentials=_credentials(folder, secrets),
+        hardening=_HARDENING,
+    )
+    return {**_in(folder, {**secrets, CONFIG: config.encode()}), unit_file(BROKER): unit.encode()}
+
+
+def unit_file(service: str) -> str:
+    """Return where the unit of a service lies."""
+    return f"/etc/systemd/system/{service}.service"
+
+
+def mode_of(path: str) -> int:
+    """Return how a file in /etc is protected: keys and rules are root's alone."""
+    return 0o600 if path.endswith((".key", f"/{ACL}")) else 0o644
+
+
+def _folder(what: str, files: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, data in sorted(files.items()):
+        digest.update(f"{name} {len(data)} ".encode() + data)
+    return f"{ETC}/{what}-{digest.hexdigest()[:16]}"
+
+
+def _in(folder: str, files: Mapping[str, bytes]) -> Files:
+    return {f"{folder}/{name}": data for name, data in files.items()}
+
+
+def _credentials(folder: str, secrets: Mapping[str, bytes]) -> str:
+    return "".join(f"LoadCredential={name}:{folder}/{name}\n" for name in secrets)
+
+
+def _read(pki: Path, name: str) -> bytes:
+    try:
+        return (pki / name).read_bytes()
+    except OSError as error:
+        raise PkiError(f"{pki} holds no {name}: make it with `fogguard pki init {pki} --bundle …`") from error

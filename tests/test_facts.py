@@ -1,0 +1,92 @@
+"""Facts and findings: what recorded devices said, and what follows from it.
+
+`recorded-…` is what a real system printed; `composed-…` was put together from public documentation, until somebody
+records it on the hardware: `ssh DEVICE sudo sh -s < provisioning/scripts/facts.sh`.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+from support import ROOT
+
+from provisioning.doctor import chosen_python, examine, unfit
+from provisioning.facts import SCRIPT, FactsError, parse_facts
+from provisioning.inventory import Device
+
+FOLDER = Path(__file__).with_name("facts")
+DEVICE = Device(address="10.0.0.1", user="pi")
+NOW_S = 1795593380
+
+
+def said(name):
+    return (FOLDER / f"{name}.txt").read_text()
+
+
+def summary(text, device=DEVICE):
+    """What a person learns of a device."""
+    facts = parse_facts(text)
+    findings = examine(facts, device, carries_broker=True, now_s=NOW_S)
+    python = chosen_python(facts)
+    return {
+        "facts": json.loads(msgspec.json.encode(facts, order="deterministic")),
+        "python": python.path if python else None,
+        "findings": [f"{each.level}: {each.what}: {each.detail}" for each in findings],
+        "unfit": unfit(findings),
+    }
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.txt")), ids=lambda file: file.stem)
+def test_what_a_device_says_is_understood(file):
+    golden = file.with_suffix(".json")
+    assert summary(file.read_text()) == json.loads(golden.read_text())
+
+
+def test_this_machine_is_understood():
+    done = subprocess.run(["sh", "-c", SCRIPT, "facts", "127.0.0.1", "1"], capture_output=True, text=True, check=True)
+    facts = parse_facts(done.stdout)
+    assert done.stderr == ""
+    assert facts.memory_mb > 0
+    assert facts.glibc
+    assert facts.is_broker_reachable is False
+
+
+@pytest.mark.parametrize(
+    "text", ["", "bash: sh: not found", "@@ uid\n0\n@@ machine\n", said("composed-pi4-bookworm")[:400]]
+)
+def test_what_is_not_understood_is_one_sentence(text):
+    with pytest.raises(FactsError, match="said something unexpected"):
+        parse_facts(text)
+
+
+def test_another_device_than_the_inventory_says_is_unfit():
+    device = msgspec.structs.replace(DEVICE, arch="x86_64")
+    assert "is aarch64, the inventory says x86_64" in summary(said("composed-pi4-bookworm"), device)["unfit"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("@@ uid\n0", "@@ uid\n1000", "sudo does not let pi in"),
+        ("glibc 2.36", "", "no glibc"),
+        ("@@ machine\naarch64", "@@ machine\narmv7l", "no onnxruntime for armv7l"),
+        ("systemd 252", "systemd 241", "systemd 241"),
+        ("asimd", "neon", "lacks asimd"),
+        (
+            "3.11 cpython-311-aarch64-linux-gnu",
+            "incomplete -",
+            "lacks half its library: sudo apt-get",
+        ),
+        ("26321056", "102400", "100 MB of disk free: make room"),
+        ("3885396", "120000", "an agent and its system need 200 MB"),
+        ("@@ clock\n1795593380", "@@ clock\n1764057380", "the clock is 365 days behind: sudo date -s @1795593380"),
+    ],
+)
+def test_what_does_not_fit_comes_with_a_remedy(old, new, sentence):
+    text = said("composed-pi4-bookworm")
+    assert summary(text)["unfit"] == ""
+    assert old in text
+    assert sentence in summary(text.replace(old, new))["unfit"]
+    assert SCRIPT in (ROOT / "provisioning" / "scripts" / "facts.sh").read_text()

@@ -1,0 +1,118 @@
+"""The inventory: what it says about the fleet, and the sentence for everything that it cannot say."""
+
+import pytest
+
+from broker.errors import FogError
+from provisioning import inventory
+from provisioning.inventory import InventoryError, Login, load_inventory, new_file, write_inventory
+
+GOOD = """
+fleet = "house"
+[broker]
+device = "cloud"
+port = 1883
+[devices.cloud]
+address = "10.0.0.9"
+user = "fog"
+node = "cloud"
+[devices.e1]
+address = "10.0.0.1"
+user = "pi"
+key = "keys/id"
+node = "e1"
+tier = "edge"
+[sources.iot]
+device = "e1"
+kind = "replay"
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        (tmp_path / "fleet.toml").write_text(text)
+        return tmp_path / "fleet.toml"
+
+    return write
+
+
+def test_paths_are_relative_to_the_file_and_the_broker_is_where_its_device_is(written, tmp_path):
+    found = load_inventory(written('pki = "pki"\n' + GOOD))
+    assert found.devices["e1"].key == str(tmp_path / "keys/id")
+    assert found.devices["cloud"].key == ""
+    assert found.known_hosts == tmp_path / "known_hosts"
+    assert (found.pki, found.broker_url) == (tmp_path / "pki", "mqtts://10.0.0.9:1883")
+    assert load_inventory(written(GOOD)).broker_url == "mqtt://10.0.0.9:1883"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("fleet = ", "flet = ", "unknown field `flet`"),
+        ('fleet = "house"', 'fleet = "a/b"', "fleet 'a/b': use letters"),
+        ("port = 1883", "port = 70000", "Expected `int` <= 65535"),
+        ('device = "cloud"', 'device = "sky"', r"broker\.device is 'sky', and there is no \[devices\.sky\]"),
+        ('device = "e1"', 'device = "e7"', r"sources\.iot\.device is 'e7'"),
+        ('node = "e1"', 'node = "cloud"', "cloud and e1 both carry node cloud"),
+        ('address = "10.0.0.1"', 'address = "10.0.0.9"', r"two devices have the address 10\.0\.0\.9 port 22"),
+        ('tier = "edge"', 'tier = "roof"', r"Invalid enum value 'roof'.*devices"),
+        ('kind = "replay"', 'kind = "oracle"', "Invalid enum value 'oracle'"),
+        ("[broker]", "[broker", "Expected ']'"),
+        ('user = "pi"', "", "missing required field `user`"),
+    ],
+)
+def test_a_wrong_inventory_is_one_sentence(written, old, new, sentence):
+    assert old in GOOD
+    with pytest.raises(FogError, match=sentence):
+        load_inventory(written(GOOD.replace(old, new, 1)))
+
+
+def test_a_missing_inventory_says_how_to_write_one(tmp_path):
+    with pytest.raises(InventoryError, match="fogguard provision init"):
+        load_inventory(tmp_path / "none.toml")
+
+
+def test_an_inventory_must_have_a_device_for_each_node_of_the_bundle(written, bundle):
+    with pytest.raises(InventoryError, match="no device carries f"):
+        load_inventory(written(GOOD)).require_fits(bundle.manifest)
+
+
+def test_what_init_writes_is_read_again_and_fits_the_bundle(tmp_path, bundle):
+    nodes = bundle.manifest.nodes
+    logins = {node: Login("pi", f"10.0.0.{position}", 22) for position, node in enumerate(nodes, 1)}
+    file = tmp_path / "fleet.toml"
+    write_inventory(file, new_file("house", logins, "cloud", "", "pki", bundle.manifest))
+    found = load_inventory(file)
+    found.require_fits(bundle.manifest)
+    assert {device.node for device in found.devices.values()} == set(nodes)
+    assert found.broker == inventory.BrokerPlace(device="cloud", port=8883)
+    assert found.sources["iot"].device == "e1"
+    with pytest.raises(InventoryError, match="is there already"):
+        write_inventory(file, new_file("house", logins, "cloud", "", "pki", bundle.manifest))
+
+
+@pytest.mark.parametrize(
+    ("text", "login"),
+    [
+        ("pi@10.0.0.1", ("pi", "10.0.0.1", 22)),
+        ("pi@10.0.0.1:2222", ("pi", "10.0.0.1", 2222)),
+        ("pi@[fe80::1]:2222", ("pi", "fe80::1", 2222)),
+        ("pi@[fe80::1]", ("pi", "fe80::1", 22)),
+    ],
+)
+def test_a_login_is_read(text, login):
+    found = Login.parse(text, "--device")
+    assert (found.user, found.host, found.port) == login
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1", "@host", "pi@", "pi@host:", "pi@host:0", "pi@host:x"])
+def test_what_is_no_login_is_refused(text):
+    with pytest.raises(InventoryError, match="write USER@HOST"):
+        Login.parse(text, "--device")
+
+
+def test_leaving_out_a_device_that_is_not_there_is_refused(written):
+    found = load_inventory(written(GOOD))
+    assert list(found.only(["e1"])) == ["cloud"]
+    with pytest.raises(InventoryError, match=r"--without e9: the inventory has cloud, e1"):
+        found.only(["e9"])

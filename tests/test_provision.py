@@ -1,0 +1,438 @@
+"""`fogguard provision` on four virtual devices with real SSH, systemd and mosquitto: from bare to answering, and back.
+
+The tests stand in the order in which a fleet lives; each leaves it running.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from retrained import retrained
+from support import ROOT, command
+
+from edge_agent.bundle import MANIFEST, load
+from provisioning import pki
+from provisioning.inventory import load_inventory
+from provisioning.signing import sign_bundle
+from provisioning.wheels import Target, wheelhouse
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+NAME = "provision"
+ADDRESS = "10.77.0.254/24"
+NODES = ("e1", "f2", "f1", "cloud")
+
+
+class Fleet:
+    """The command line, for a lab of four devices whose agents and broker are provisioned from this machine."""
+
+    def __init__(self, folder, bundle):
+        self.folder = folder
+        self.file = folder / "fleet.toml"
+        self.bundle = self.signed(shutil.copytree(bundle.path, folder / "bundle"))
+
+    def signed(self, path):
+        sign_bundle(path, self.folder / "pki" / "signing.key")
+        return load(path)
+
+    def command(self, *words, code=0, timeout=250, **environment):
+        done = subprocess.run(
+            [command("fogguard"), *map(str, words)],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def provision(self, verb, *words, code=0, **environment):
+        """The JSON result of a command on the fleet."""
+        result = self.folder / f"{verb}.json"
+        result.unlink(missing_ok=True)
+        output = self.command("provision", verb, self.file, *words, "--json", result, code=code, **environment)
+        return json.loads(result.read_text()) if result.exists() else output
+
+    def lab(self, verb, *words):
+        return self.command("lab", verb, *([] if verb == "up" else ["--name", NAME]), *words)
+
+    def shell(self, device, script):
+        """The output of a shell script that root runs on a device."""
+        inventory = load_inventory(self.file)
+        found = inventory.devices[device]
+        login = ["ssh", "-F", "none", "-i", found.key, "-o", f"UserKnownHostsFile={self.folder / 'known_hosts'}"]
+        done = subprocess.run(
+            [*login, "-o", "BatchMode=yes", f"{found.user}@{found.address}", "sudo", "sh", "-s"],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.stdout.strip()
+
+    def bundles(self):
+        """The bundle that each device runs."""
+        return {node: self.shell(node, "sha256sum < /opt/fogguard/current/bundle/manifest.json")[:16] for node in NODES}
+
+    def require_answers(self, bundle):
+        url = load_inventory(self.file).broker_url
+        options = ("--external", "--broker", url, "--fleet", NAME, "--tls", "pki", "--steps", "200")
+        assert "200 of 200" in self.command("run", bundle.path, *options)
+
+
+@contextmanager
+def uplink():
+    """An end of the lab's bridge in this machine's network: from here there is an internet, from the devices not."""
+    subprocess.run(
+        f"ip link add fogguard-up type veth peer name uplink netns fogguard-{NAME} && "
+        f"ip -n fogguard-{NAME} link set uplink master bridge up && "
+        f"ip addr add {ADDRESS} dev fogguard-up && ip link set fogguard-up up",
+        shell=True,
+        check=True,
+    )
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "link", "del", "fogguard-up"], check=True)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory, bundle):
+    if os.geteuid() != 0:
+        pytest.skip("virtual devices need root")
+    folder = tmp_path_factory.mktemp("fleet")
+    lab = [command("fogguard"), "lab"]
+    up = subprocess.run(
+        [*lab, "up", "watch", "--name", NAME, "--fleet", folder / "fleet.toml"], capture_output=True, text=True
+    )
+    assert up.returncode == 0, up.stdout + up.stderr
+    try:
+        with uplink():
+            file = folder / "fleet.toml"
+            file.write_text(file.read_text().replace("[broker]", 'pki = "pki"\n\n[broker]', 1))
+            host = load_inventory(file).broker_host
+            pki.init(folder / "pki", NAME, bundle.manifest.names, [host])
+            wheelhouse(Target("3.11", os.uname().machine), lambda what: None)
+            found = Fleet(folder, bundle)
+            found.shell("cloud", "DEBIAN_FRONTEND=noninteractive apt-get purge -qq --yes --auto-remove mosquitto")
+            yield found
+    finally:
+        subprocess.run([*lab, "down", "--name", NAME], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def other(fleet):
+    """The same bundle with other weights in f1."""
+    return fleet.signed(retrained(fleet.bundle.path, fleet.folder / "other", "f1").path)
+
+
+def changes(report):
+    return {
+        name: [step["name"] for step in device["steps"] if step["name"] != "facts"]
+        for name, device in report["devices"].items()
+    }
+
+
+def reasons(report):
+    return {name: device["reason"] for name, device in report["devices"].items()}
+
+
+def test_bare_devices_are_fit_and_need_everything(fleet):
+    doctor = fleet.provision("doctor")
+    assert all(device["ok"] for device in doctor["devices"].values())
+    plan = fleet.provision("plan", fleet.bundle.path)["plan"]
+    names = {name: [step["name"] for step in steps] for name, steps in plan.items()}
+    assert names["f1"] == ["environment", "release", "files", "self-test", "switch"]
+    assert names["cloud"] == ["packages", "environment", "release", "files", "self-test", "broker", "switch"]
+    assert fleet.shell("f1", "ls -d /opt/fogguard /etc/fogguard 2>&1 | grep -c cannot") == "2"
+
+
+def test_a_bare_fleet_answers_within_a_minute(fleet):
+    report = fleet.provision("apply", fleet.bundle.path)
+    assert report["seconds"] < 60
+    assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
+    fleet.require_answers(fleet.bundle)
+    assert all(device["ok"] for device in fleet.provision("status", fleet.bundle.path)["devices"].values())
+
+
+def test_a_second_apply_changes_nothing(fleet):
+    before = fleet.shell("cloud", "systemctl show -p InvocationID --value fogguard-agent fogguard-broker")
+    report = fleet.provision("apply", fleet.bundle.path)
+    assert report["seconds"] < 5
+    assert changes(report) == {name: [] for name in NODES}
+    assert fleet.shell("cloud", "systemctl show -p InvocationID --value fogguard-agent fogguard-broker") == before
+
+
+def test_services_have_few_rights_and_keys_are_roots_alone(fleet):
+    for unit in ("fogguard-agent", "fogguard-broker"):
+        exposure = fleet.shell("cloud", f"systemd-analyze security --no-pager {unit} | tail -n 1")
+        assert float(re.search(r"service: ([\d.]+)", exposure)[1]) <= 2.0, exposure
+        assert fleet.shell("cloud", f"stat -c %U /proc/$(systemctl show -p MainPID --value {unit})") != "root"
+    assert fleet.shell("cloud", "find /etc/fogguard -name '*.key' ! -perm 600") == ""
+    assert fleet.shell("cloud", "ss -ltn | grep -c 1883").strip() in ("0", "1")
+
+
+def test_other_weights_are_one_release_on_each_device(fleet, other):
+    report = fleet.provision("apply", other.path)
+    assert report["seconds"] < 20
+    assert {tuple(steps) for steps in changes(report).values()} == {("release", "self-test", "switch")}
+    fleet.require_answers(other)
+
+
+def test_rollback_is_one_command_and_goes_there_and_back(fleet, other):
+    report = fleet.provision("rollback")
+    assert report["seconds"] < 10
+    assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
+    fleet.require_answers(fleet.bundle)
+    fleet.provision("rollback")
+    assert set(fleet.bundles().values()) == {other.id.hex()}
+    fleet.provision("rollback")
+
+
+def test_what_was_changed_on_a_device_is_seen_and_made_right(fleet):
+    fleet.shell("f2", "echo '# mine' >> /opt/fogguard/current/lib/edge_agent/node.py")
+    fleet.shell("f2", "systemctl stop fogguard-agent")
+    status = fleet.provision("status", fleet.bundle.path, code=1)
+    assert "its agent is inactive" in reasons(status)["f2"]
+    assert any("lib/edge_agent/node.py" in line for line in status["drift"]["f2"])
+    report = fleet.provision("apply", fleet.bundle.path)
+    assert changes(report) == {**{name: [] for name in NODES}, "f2": ["release", "self-test", "switch"]}
+    fleet.provision("status", fleet.bundle.path)
+
+
+def test_bundles_that_nobody_signed_or_that_were_changed_do_not_come_near_a_device(fleet, tmp_path):
+    unsigned = retrained(fleet.bundle.path, tmp_path / "unsigned", "f1", 1.1).path
+    assert "is not signed" in fleet.provision("apply", unsigned, code=1)
+    tampered = shutil.copytree(fleet.bundle.path, tmp_path / "tampered")
+    (tampered / "f1.onnx").write_bytes((unsigned / "f1.onnx").read_bytes())
+    report = fleet.provision("apply", tampered, code=1)
+    assert "f1.onnx was changed" in reasons(report)["f1"]
+    assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
+
+
+def test_a_device_that_is_away_keeps_the_others_on_their_bundle_until_it_is_left_out(fleet, other):
+    fleet.lab("cut", "e1")
+    try:
+        report = fleet.provision("apply", other.path, code=1)
+        assert "nothing answers on SSH" in reasons(report)["e1"]
+        assert all("staged, and kept" in reasons(report)[name] for name in NODES if name != "e1")
+        assert fleet.shell("f1", "sha256sum < /opt/fogguard/current/bundle/manifest.json")[:16] == fleet.bundle.id.hex()
+        fleet.provision("apply", other.path, "--without", "e1")
+    finally:
+        fleet.lab("heal", "e1")
+    assert "not all do" in str(reasons(fleet.provision("status", code=1)))
+    assert changes(fleet.provision("apply", other.path))["f1"] == []
+    fleet.require_answers(other)
+    fleet.provision("apply", fleet.bundle.path)
+
+
+def test_a_changed_host_key_is_refused(fleet):
+    known = fleet.folder / "known_hosts"
+    before = known.read_text()
+    lines = before.splitlines()
+    keys = [line.split()[-1] for line in lines]
+    known.write_text(
+        "\n".join(f"{line.rsplit(' ', 1)[0]} {key}" for line, key in zip(lines, keys[1:] + keys[:1], strict=True))
+    )
+    try:
+        report = fleet.provision("apply", fleet.bundle.path, code=1)
+        assert all("another host key than the one enrolled" in reason for reason in reasons(report).values())
+        assert "another key than the one enrolled" in fleet.command("provision", "enrol", fleet.file, code=1)
+    finally:
+        known.write_text(before)
+    assert "known, ssh-ed25519 SHA256:" in fleet.command("provision", "enrol", fleet.file)
+
+
+def test_a_failing_self_test_leaves_all_on_the_old_bundle(fleet, tmp_path):
+    broken = retrained(fleet.bundle.path, tmp_path / "broken", "f1", 1.5)
+    golden = broken.manifest.nodes["f1"].golden
+    (broken.path / golden).write_bytes((fleet.bundle.path / golden).read_bytes())
+    files = {**broken.manifest.files, golden: fleet.bundle.manifest.files[golden]}
+    manifest = msgspec.structs.replace(broken.manifest, files=files)
+    (broken.path / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    report = fleet.provision("apply", fleet.signed(broken.path).path, code=1)
+    assert "f1 computes something else than its bundle" in reasons(report)["f1"]
+    assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
+    fleet.require_answers(fleet.bundle)
+
+
+def test_an_agent_that_does_not_come_up_sends_all_back(fleet, other):
+    drop_in = "/run/systemd/system/fogguard-agent.service.d"
+    broken = f"mkdir -p {drop_in}; printf '[Service]\\nExecStartPre=/bin/false\\n' > {drop_in}/broken.conf"
+    fleet.shell("f1", f"{broken}; systemctl daemon-reload")
+    try:
+        report = fleet.provision("apply", other.path, code=1)
+    finally:
+        fleet.shell("f1", f"rm -r {drop_in}; systemctl daemon-reload")
+    assert "its agent does not come up" in reasons(report)["f1"]
+    assert "f1 failed: it is back on its old bundle" in reasons(report)["cloud"]
+    assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
+    fleet.provision("apply", fleet.bundle.path)
+    fleet.require_answers(fleet.bundle)
+
+
+def test_an_onnxruntime_for_another_processor_stops_the_switch_in_words(fleet, tmp_path):
+    code = b"import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n"
+    target = Target("3.11", os.uname().machine)
+    real = wheelhouse(target, lambda what: None)
+    fake = tmp_path / "cache" / "wheels" / target.environment / "site.tar.gz"
+    fake.parent.mkdir(parents=True)
+    with tarfile.open(real) as source, tarfile.open(fake, "w:gz", compresslevel=1) as out:
+        for member in source:
+            data = code if member.name == "onnxruntime/__init__.py" else source.extractfile(member).read()
+            member.size = len(data)
+            out.addfile(member, io.BytesIO(data))
+    fleet.shell("f2", f"mv /opt/fogguard/venvs/{target.environment} /opt/fogguard/venvs/kept")
+    try:
+        report = fleet.provision("apply", fleet.bundle.path, code=1, FOGGUARD_CACHE=str(tmp_path / "cache"))
+    finally:
+        fleet.shell("f2", f"mv /opt/fogguard/venvs/kept /opt/fogguard/venvs/{target.environment}")
+    assert "an illegal instruction (SIGILL) when it is imported there" in reasons(report)["f2"]
+    assert fleet.shell("f2", "ls -A /opt/fogguard/venvs") == target.environment
+    fleet.provision("apply", fleet.bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("device", "harm", "repair", "sentence"),
+    [
+        (
+            "f2",
+            "mv /usr/bin/python3.11 /usr/bin/python-away",
+            "mv /usr/bin/python-away /usr/bin/python3.11",
+            "no Python 3",
+        ),
+        (
+            "e1",
+            "fallocate -l $(($(df --output=avail -B1 /var/tmp | tail -n 1) - 20000000)) /var/tmp/full",
+            "rm /var/tmp/full",
+            "MB of disk free: make room",
+        ),
+    ],
+)
+def test_what_is_wrong_with_one_device_is_a_sentence_and_the_others_go_on(fleet, other, device, harm, repair, sentence):
+    fleet.shell(device, harm)
+    try:
+        report = fleet.provision("apply", other.path, code=1)
+    finally:
+        fleet.shell(device, repair)
+    assert sentence in reasons(report)[device]
+    assert all("staged, and kept on its old bundle" in reasons(report)[name] for name in NODES if name != device)
+    assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
+
+
+def test_sudo_with_a_password(fleet):
+    fleet.shell(
+        "f1",
+        "useradd -m -s /bin/sh -G sudo ann; echo ann:secret | chpasswd; cp -r /home/fog/.ssh /home/ann/; "
+        "chown -R ann /home/ann/.ssh",
+    )
+    before = fleet.file.read_text()
+    section = before[before.index("[devices.f1]") :].split("\n\n")[0]
+    fleet.file.write_text(before.replace(section, section.replace('user = "fog"', 'user = "ann"')))
+    only = [word for name in NODES if name != "f1" for word in ("--without", name)]
+    try:
+        assert "sudo asks for a password" in str(fleet.provision("apply", fleet.bundle.path, *only, code=1))
+        wrong = fleet.provision("apply", fleet.bundle.path, *only, code=1, FOGGUARD_SUDO_PASSWORD="wrong")
+        assert "the sudo password is wrong" in reasons(wrong)["f1"]
+        right = fleet.provision("apply", fleet.bundle.path, *only, FOGGUARD_SUDO_PASSWORD="secret")
+        assert changes(right) == {"f1": []}
+        assert "sudo does not let ann in" in str(fleet.provision("doctor", *only, code=1))
+    finally:
+        fleet.file.write_text(before)
+
+
+def cut_power_during(fleet, bundle, device, step, delay_s):
+    """Run apply, and unplug `device` so long after it began `step`."""
+    words = [command("fogguard"), "provision", "apply", fleet.file, bundle.path]
+    unplugged = None
+    with subprocess.Popen(
+        words, cwd=fleet.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stderr:
+            if unplugged is None and line.startswith(f"{device}: {step} ("):
+                time.sleep(delay_s)
+                unplugged = threading.Thread(target=fleet.lab, args=("unplug", device))
+                unplugged.start()
+    assert unplugged, f"{step} was not reached"
+    unplugged.join()
+
+
+@pytest.mark.parametrize(
+    ("step", "delay_s"),
+    [
+        ("environment", 0.5),
+        ("environment", 2.0),
+        ("release", 0.1),
+        ("files", 0.1),
+        ("self-test", 0.2),
+        ("switch", 0.0),
+        ("switch", 0.15),
+        ("switch", 0.5),
+    ],
+)
+def test_after_a_power_cut_the_device_runs_the_old_or_the_new_and_apply_finishes(fleet, other, step, delay_s):
+    fleet.provision("apply", fleet.bundle.path)
+    target = Target("3.11", os.uname().machine).environment
+    if step == "environment":  # as after a change of the locked wheels: what runs keeps its own
+        fleet.shell(
+            "f1",
+            f"cd /opt/fogguard; mv venvs/{target} venvs/before; ln -sfn ../../venvs/before current/venv; sync -f .",
+        )
+    if step == "release":
+        fleet.shell("f1", "cd /opt/fogguard; rm -rf $(ls -d releases/* | grep -v $(readlink current)); sync -f .")
+    if step == "files":
+        fleet.shell("f1", "rm /etc/fogguard/signing.pub; sync -f /etc")
+    cut_power_during(fleet, other, "f1", step, delay_s)
+    fleet.lab("plug", "f1")
+    runs = fleet.shell("f1", "sha256sum < /opt/fogguard/current/bundle/manifest.json")[:16]
+    assert runs in (fleet.bundle.id.hex(), other.id.hex())
+    ends = time.monotonic() + 20
+    while (state := fleet.shell("f1", "systemctl is-active fogguard-agent")) != "active":
+        assert time.monotonic() < ends, state + fleet.shell("f1", "journalctl -u fogguard-agent -n 20 --no-pager")
+        time.sleep(0.3)
+    fleet.provision("apply", other.path)
+    assert set(fleet.bundles().values()) == {other.id.hex()}
+    fleet.provision("status", other.path)
+    fleet.require_answers(other)
+
+
+def test_the_commands_that_the_pages_show_bring_up_a_bare_fleet(fleet, tmp_path):
+    for node in NODES:
+        fleet.shell(
+            node,
+            "systemctl disable --now fogguard-agent fogguard-broker; rm -rf /opt/fogguard /etc/fogguard "
+            "/var/lib/fogguard /var/lib/private/fogguard /etc/systemd/system/fogguard-*.service",
+        )
+    inventory = load_inventory(fleet.file)
+    blocks = [
+        block
+        for page in ("README.md", "docs/devices.md")
+        for block in re.findall(r"^```bash\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    shutil.copytree(fleet.bundle.path, tmp_path / "demo" / "bundle")
+    (tmp_path / "demo" / "bundle" / "manifest.sig").unlink()
+    (tmp_path / ".ssh").mkdir(mode=0o700)
+    shutil.copy(inventory.devices["e1"].key, tmp_path / ".ssh" / "id_ed25519")
+    for number, blocks_of_page in enumerate((blocks[:1], blocks[1:])):
+        script = "\n".join(blocks_of_page).replace("enrol fleet.toml", "enrol fleet.toml --yes").replace("pi@", "fog@")
+        for position, node in enumerate(("e1", "f2", "f1", "cloud"), 11):
+            script = script.replace(f"192.168.1.{position}", inventory.devices[node].address)
+        path = f"{Path(command('fogguard')).parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "HOME": str(tmp_path), "PATH": path}
+        environment.setdefault("FOGGUARD_CACHE", str(Path.home() / ".cache" / "fogguard"))
+        done = subprocess.run(
+            ["bash", "-euc", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, f"page {number}: {done.stdout}{done.stderr}"
+        assert "500 of 500" in done.stdout
+        (tmp_path / "fleet.toml").unlink()

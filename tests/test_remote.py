@@ -1,0 +1,118 @@
+"""Devices on SSH, with a real sshd: who is believed, what arrives whole, and what is said when it does not."""
+
+import hashlib
+import io
+import socket
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+from secured import free_port
+from sshd import new_key, running_sshd
+
+from broker.errors import FailureFound
+from provisioning.enrolment import enrol
+from provisioning.remote import RemoteError, connect, fetch_host_key
+
+
+@pytest.fixture
+def device(tmp_path):
+    with running_sshd(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def known(device, tmp_path):
+    """A known_hosts in which the device's key is pinned."""
+    file = tmp_path / "known_hosts"
+    assert enrol(device, file, lambda key: True).state == "new"
+    return file
+
+
+def test_a_script_gets_its_arguments_as_they_are_and_reports_its_code(device, known):
+    with connect(device, known) as remote:
+        done = remote.run('printf "%s|" "$@"; echo oh >&2; exit 3', "a b", "$(id)", "'ü'")
+    assert done == (3, "a b|$(id)|'ü'|", "oh\n")
+    assert done.last_words == "oh"
+
+
+def test_a_script_that_takes_too_long_is_given_up(device, known):
+    with connect(device, known) as remote, pytest.raises(RemoteError, match="did not finish within 1 s"):
+        remote.run("sleep 30", timeout_s=1)
+
+
+def test_an_unknown_host_key_is_refused_until_it_is_enrolled(device, tmp_path):
+    file = tmp_path / "known_hosts"
+    with pytest.raises(RemoteError, match="nobody enrolled"), connect(device, file):
+        pass
+    with pytest.raises(FailureFound, match="was not accepted"):
+        enrol(device, file, lambda key: False)
+    assert not file.exists()
+    enrol(device, file, lambda key: key.fingerprint.startswith("ssh-ed25519 SHA256:"))
+    assert enrol(device, file, lambda key: pytest.fail("known keys are not asked about")).state == "known"
+    with connect(device, file) as remote:
+        assert remote.run("echo hello").out == "hello\n"
+
+
+def test_a_changed_host_key_is_refused_by_everything(device, known, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "id.pub").write_text(Path(f"{device.key}.pub").read_text())
+    (other / "id").write_text("unused")
+    lines = known.read_text()
+    with running_sshd(other) as impostor:
+        known.write_text(lines.replace(str(device.port), str(impostor.port)))
+        impostor = msgspec.structs.replace(impostor, key=device.key)
+        with pytest.raises(RemoteError, match="another host key than the one enrolled"), connect(impostor, known):
+            pass
+        with pytest.raises(FailureFound, match="another key than the one enrolled"):
+            enrol(impostor, known, lambda key: True)
+    assert known.read_text() == lines.replace(str(device.port), str(impostor.port))
+
+
+def test_what_does_not_answer_is_one_sentence(device, known, tmp_path):
+    nobody = msgspec.structs.replace(device, port=free_port())
+    with pytest.raises(RemoteError, match="nothing answers on SSH at"), connect(nobody, known):
+        pass
+    stranger = msgspec.structs.replace(device, key=str(new_key(tmp_path / "stranger")))
+    with pytest.raises(RemoteError, match="does not take key"), connect(stranger, known):
+        pass
+    lost = msgspec.structs.replace(device, key=str(tmp_path / "gone"))
+    with pytest.raises(RemoteError, match="gone is not there"), connect(lost, known):
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        silent = msgspec.structs.replace(device, port=mute.getsockname()[1])
+        mute.close()
+        with pytest.raises(RemoteError, match="nothing answers"):
+            fetch_host_key(silent, known)
+
+
+def test_a_file_arrives_whole_or_not_at_all(device, known):
+    data = b"weights" * 100_000
+    sha256 = hashlib.sha256(data).hexdigest()
+    with connect(device, known) as remote:
+        path = Path(remote.upload(io.BytesIO(data), sha256, "payload"))
+        assert path.read_bytes() == data
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert Path(remote.upload(io.BytesIO(b"not read: it is there"), sha256, "payload")) == path
+        with pytest.raises(RemoteError, match="payload arrived changed"):
+            remote.upload(io.BytesIO(data), "0" * 64, "payload")
+    assert path.read_bytes() == data
+    assert not list(path.parent.glob("0000*"))
+    path.unlink()
+
+
+def test_a_jump_host_is_gone_through_and_pinned_as_well(device, known, tmp_path):
+    inner_folder = tmp_path / "inner"
+    inner_folder.mkdir()
+    with running_sshd(inner_folder) as inner:
+        (tmp_path / "id.pub").write_text((tmp_path / "id.pub").read_text() + Path(f"{inner.key}.pub").read_text())
+        behind = msgspec.structs.replace(inner, jump=f"{device.user}@127.0.0.1:{device.port}")
+        enrol(behind, known, lambda key: True)
+        with connect(behind, known) as remote:
+            assert remote.run("echo through").out == "through\n"
+        pinned = [line for line in known.read_text().splitlines() if str(device.port) not in line]
+        known.write_text("\n".join(pinned) + "\n")
+        with pytest.raises(RemoteError, match="nobody enrolled"), connect(behind, known):
+            pass
