@@ -4,9 +4,47 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, require_writable, write
+from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, Window, require_writable, write
 
 bench = typer.Typer(no_args_is_help=True, help="Measure how fast things are, and how soon failures are sensed.")
+
+
+@bench.command("accuracy", epilog="Example: fogguard bench accuracy demo/bundle --by stop --json accuracy.json")
+def accuracy(
+    bundle: BundlePath,
+    by: Annotated[Literal["kill", "stop", "freeze"], typer.Option(help="How nodes fail.")] = "kill",
+    masks: Annotated[int | None, typer.Option(help="How many, drawn from the settings. [default: all]", min=1)] = None,
+    mask: Annotated[list[str] | None, typer.Option(help="Only this one, such as 101; may be repeated.")] = None,
+    rows: Annotated[int, typer.Option("--rows", "--steps", help="Of the test rows, under each mask.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the draw of masks.", min=0)] = 0,
+    window: Window = 16,
+    broker: BrokerChoice = None,
+    json: Json = None,
+) -> None:
+    """Put a local fleet into every node failure combination, and compare its answers with the predicted ones.
+
+    Nodes fail and come back one at a time. Only rows count that are fed once every living node sees who is dead.
+    """
+    from msgspec.structs import asdict
+
+    from benchmarks import accuracy
+    from benchmarks.environment import head
+    from benchmarks.fleet import FLAT_OUT, running_trial
+    from benchmarks.terminal import print_accuracy, progress_bar, say
+    from edge_agent.bundle import load
+
+    require_writable(json)
+    start = head(emulated=f"every node is a process on this machine, the network is loopback; nodes fail by {by}")
+    manifest = load(bundle).manifest
+    settings = [[setting[node] for node in manifest.order] for setting in manifest.settings.values()]
+    some = accuracy.chosen_masks(manifest.order, settings, masks, seed, mask or ())
+    with running_trial(bundle, broker=broker, rate=FLAT_OUT, window=window, rows=rows, progress=say) as trial:
+        switch = accuracy.switch_of(trial, by)
+        with progress_bar("masks") as update:
+            found = accuracy.measure(trial, switch, by, some, update)
+    print_accuracy(found)
+    write(json, {"bundle": trial.bundle.id.hex(), "fog": manifest.name, **asdict(found)}, start)
+    accuracy.require_as_predicted(found)
 
 
 @bench.command("evaluation", epilog="Example: fogguard bench evaluation camera-bundle --json evaluation.json")
@@ -64,7 +102,7 @@ def failover(
 def latency(
     bundle: BundlePath,
     steps: Annotated[int, typer.Option(help="In each round: one by one, and as many with a window.", min=1)] = 500,
-    window: Annotated[int, typer.Option(help="How many steps are under way at once.", min=1)] = 16,
+    window: Window = 16,
     rounds: Annotated[int, typer.Option(help="The figures are their medians.", min=1)] = 5,
     broker: BrokerChoice = None,
     json: Json = None,

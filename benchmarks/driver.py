@@ -7,6 +7,7 @@ from types import TracebackType
 
 import msgspec
 
+from benchmarks.agreement import expected_contributors, is_seen_by_all
 from benchmarks.recording import Phase, StepRecord
 from broker.errors import FailureFound
 from broker.frame import Frame, encode
@@ -15,9 +16,8 @@ from broker.presence import Presence, State, Status, StatusError, decode_status
 from broker.tls import Tls
 from broker.topics import Topics
 from edge_agent.agent import load_session
-from edge_agent.answer import Answer
+from edge_agent.answer import Answer, guess
 from edge_agent.bundle import Bundle
-from edge_agent.flow import fed
 from edge_agent.metrics import Metrics
 from edge_agent.session import Floats
 from export.failures import GUESS
@@ -146,10 +146,11 @@ class Driver:
                 return position
         return len(phase.steady)
 
-    def settle(self, killed: Collection[str] = (), timeout_s: float = _SETTLE_S) -> None:
+    def settle(self, killed: Collection[str] = (), timeout_s: float = _SETTLE_S, *, by_all: bool = False) -> None:
         """Feed until the sink sees the phase's combination and a step answers under it.
 
-        Records when the sink's view showed each node of `killed`; raises FleetSilent.
+        With `by_all`, every living node must see it, not the sink alone. Records when the sink's view showed each node
+        of `killed`; raises FleetSilent.
         """
         phase = self.phases[-1]
         order = self.bundle.manifest.order
@@ -159,11 +160,11 @@ class Driver:
         def settled() -> bool:
             nonlocal seen_ns
             self.watch()
-            if self.sink_alive() & set(order) != phase.alive:
+            if self.sink_alive() & set(order) != phase.alive or (by_all and not self._is_seen_by_all(phase.alive)):
                 seen_ns = 0
                 return False
             seen_ns = seen_ns or time.monotonic_ns()
-            recent = (record for record in phase.transition[-self._window :] if record.sent_ns > seen_ns)
+            recent = (record for record in phase.transition[-2 * self._window :] if record.sent_ns > seen_ns)
             return any(record.complete and record.contributors == contributors for record in recent)
 
         if not self._feed(phase.transition, settled, timeout_s):
@@ -200,17 +201,10 @@ class Driver:
 
     def expected_contributors(self, alive: frozenset[str]) -> frozenset[str]:
         """Return the sensors and nodes whose units are in an answer when exactly `alive` of `order` live."""
-        manifest = self.bundle.manifest
-        inputs = manifest.inputs
-        speaking = fed(inputs, alive | manifest.sensors.keys() | {manifest.sink})
-        found: set[str] = set()
-        waiting = [manifest.sink]
-        while waiting:
-            name = waiting.pop()
-            if name in speaking and name not in found:
-                found.add(name)
-                waiting.extend(inputs.get(name, ()))
-        return frozenset(found)
+        return expected_contributors(self.bundle.manifest, alive)
+
+    def _is_seen_by_all(self, alive: frozenset[str]) -> bool:
+        return is_seen_by_all(self.bundle.manifest, alive, self._presence.view, self.metrics)
 
     def _feed(self, records: list[StepRecord], enough: Callable[[], bool], timeout_s: float) -> bool:
         ends_s = time.monotonic() + timeout_s
@@ -225,7 +219,8 @@ class Driver:
             if now_s >= self._due_s and len(self._open) < self._window:
                 self._due_s = max(self._due_s + self._interval_s, now_s)
                 records.append(self._send())
-            self._link.poll(max(0.0, min(self._due_s - time.monotonic(), 0.05)))
+            is_full = len(self._open) >= self._window
+            self._link.poll(0.05 if is_full else max(0.0, min(self._due_s - time.monotonic(), 0.05)))
         return True
 
     def _send(self) -> StepRecord:
@@ -257,7 +252,7 @@ class Driver:
                     self._on_status(self._status_topics[topic], decode_status(payload), now_ns)
             else:
                 self._on_metrics(_decode_metrics(payload), now_ns)
-        except (msgspec.DecodeError, StatusError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, StatusError) as error:
             _log.warning("%s carries something else than expected: %s", topic, error)
 
     def _on_status(self, node: str, status: Status, now_ns: int) -> None:
@@ -272,7 +267,8 @@ class Driver:
         if record is not None:
             contributors = frozenset(answer.contributors)
             record.answered_ns, record.complete = now_ns, answer.complete
-            record.label = GUESS if answer.guess else answer.label
+            is_drawn = answer.guess and answer.label == guess(answer.step, self.bundle.manifest.prior)
+            record.label = GUESS if is_drawn else answer.label
             record.contributors = self._known_sets.setdefault(contributors, contributors)
 
     def _on_metrics(self, metrics: Metrics, now_ns: int) -> None:

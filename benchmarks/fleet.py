@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from benchmarks.driver import Driver
 from benchmarks.phases import PhaseReport, summarise
@@ -19,6 +20,9 @@ from export.evaluation import Composed, labels, logits_by_mask
 from export.failures import masks
 from export.heldout import HeldOut, held_out_for_bundle
 from provisioning.local import LocalFleet
+
+FLAT_OUT: Final = 1e6
+"""A rate that leaves it to the window how fast steps are fed."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,15 @@ def running_trial(
     local: bool = True,
     fleet: str | None = None,
     rate: float = 200.0,
+    window: int = 8,
+    rows: int | None = None,
     down: Collection[str] = (),
     progress: Callable[[str], None] = lambda _what: None,
     tls: Tls | None = None,
 ) -> Iterator[Trial]:
     """Run the bundle in the folder `path` and yield it fed with its test rows, but for the nodes in `down`.
+
+    If `rows` are fewer than there are, that many are drawn, always the same.
 
     Raises BundleError, BundleDamaged, DataError, BrokerError, LinkError, AgentDied or FleetSilent.
     """
@@ -84,7 +92,7 @@ def running_trial(
     if unknown:
         raise FogError(f"{unknown[0]} is no node that can fail: those are {', '.join(bundle.manifest.order)}")
     progress("predicting every mask")
-    held_out = held_out_for_bundle(bundle)
+    held_out = held_out_for_bundle(bundle).drawn(rows)
     answers = logits_by_mask(Composed(bundle), held_out.raw, masks(len(bundle.manifest.order)))
     predicted = {mask: labels(logits, len(held_out.truth)) for mask, logits in answers.items()}
     with contextlib.ExitStack() as stack:
@@ -92,7 +100,9 @@ def running_trial(
         urls = stack.enter_context(brokers_at(broker))
         agents = stack.enter_context(LocalFleet(bundle, urls, name, folder)) if local else None
         watch = agents.require_running if agents else lambda: None
-        driver = stack.enter_context(Driver(urls, name, bundle, held_out.raw, rate=rate, watch=watch, tls=tls))
+        driver = stack.enter_context(
+            Driver(urls, name, bundle, held_out.raw, rate=rate, window=window, watch=watch, tls=tls)
+        )
         up = [node for node in bundle.manifest.nodes if node not in down]
         if agents:
             progress(f"starting {len(up)} agents at {urls[0]}")

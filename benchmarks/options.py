@@ -22,6 +22,7 @@ TlsFolder = Annotated[
     Path | None,
     typer.Option("--tls", metavar="DIR", help="Certificates by `fogguard pki init`, for an mqtts:// broker."),
 ]
+Window = Annotated[int, typer.Option(help="How many steps are under way at once.", min=1)]
 Rate = Annotated[float, typer.Option(help="Steps a second.", min=0.1, max=100_000)]
 
 

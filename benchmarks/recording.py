@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 class StepRecord:
     """One step: which test row it carried, when it was sent, and what came back.
 
-    `label` is None until there is an answer, and GUESS where it was a random guess, whatever was drawn.
+    `label` is None until there is an answer, and GUESS where it was the random guess that the step draws.
     """
 
     row: int

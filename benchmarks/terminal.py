@@ -13,6 +13,7 @@ from rich.table import Table
 from benchmarks.phases import PhaseReport
 
 if TYPE_CHECKING:
+    from benchmarks.accuracy import Accuracy
     from benchmarks.failover import By, Failover
     from export.average import Average, Evaluation
     from export.check import Finding  # brings torch, which most commands do not need
@@ -167,3 +168,35 @@ def print_failovers(classes: "Mapping[By, Failover]") -> None:
         for name, each in classes.items()
     ]
     print_table("Failures as the nodes sense them", columns, rows)
+
+
+def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
+    """Print what was measured beside what was predicted, by mask and by setting."""
+    columns = ("mask", "rows", "measured %", "predicted %", "labels equal", "guesses", "cut", "lost", "settled ms")
+    odd = [each for each in found.masks if each.lost or not found.rows == each.n == each.labels_equal]
+    listed = found.masks if len(found.masks) <= masks else (odd or found.masks)[:masks]
+    rows = [
+        (
+            *(each.mask or "-", str(each.n)),
+            *(f"{100 * each.accuracy_measured:.2f}", f"{100 * each.accuracy_predicted:.2f}"),
+            *(f"{each.labels_equal} of {each.n}", *map(str, (each.guesses, each.cut, each.lost))),
+            f"{each.settled_ms:.0f}",
+        )
+        for each in listed
+    ]
+    more = f": {len(listed)} of {len(found.masks)}" if len(listed) < len(found.masks) else ""
+    print_table(f"Masks of {', '.join(found.order)}, nodes fail by {found.by}{more}", columns, rows)
+    averages = [
+        (
+            *(name, f"{100 * each.measured:.2f}", f"{100 * each.predicted:.2f}"),
+            *(f"{100 * each.ci95:.2f}", f"{each.covered:.4f}"),
+        )
+        for name, each in found.average.items()
+    ]
+    columns_of_settings = ("setting", "measured %", "predicted %", "± rows", "probability covered")
+    print_table("Average accuracy, Eq. (3)", columns_of_settings, averages)
+    equal, compared = (sum(getattr(each, key) for each in found.masks) for key in ("labels_equal", "n"))
+    results.print(
+        f"{len(found.masks)} masks, {equal} of {compared} labels equal, {sum(each.lost for each in found.masks)} steps "
+        f"lost, {found.steps_per_s:.0f} steps a second while rows were fed"
+    )

@@ -69,7 +69,7 @@ class Node:
         self._is_sink = name == manifest.sink
         self._bits = {source: 1 << position for position, source in enumerate(manifest.names)}
         upstream = ancestors(manifest.inputs, name)
-        self._inputs = {node: sources for node, sources in manifest.inputs.items() if node in upstream}
+        self._inputs = {node: sources for node, sources in manifest.inputs.items() if node in upstream | {name}}
         self._sensors = upstream & manifest.sensors.keys()
         self._expected = manifest.arriving(name)
         self.presence = Presence(upstream & manifest.nodes.keys(), missed)

@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from edge_agent.bundle import Bundle
 from edge_agent.session import Floats
 from export.data import load_data
@@ -16,6 +18,13 @@ class HeldOut(NamedTuple):
 
     raw: dict[str, Floats]
     truth: Integers
+
+    def drawn(self, count: int | None) -> "HeldOut":
+        """Return `count` of the rows, always the same ones and in their order; all if there are no more."""
+        if count is None or count >= len(self.truth):
+            return self
+        numbers = np.sort(np.random.default_rng(0).choice(len(self.truth), count, replace=False))
+        return HeldOut({name: values[numbers] for name, values in self.raw.items()}, self.truth[numbers])
 
 
 def held_out_for_bundle(bundle: Bundle, part: Part = "test") -> HeldOut:

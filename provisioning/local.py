@@ -82,6 +82,14 @@ class LocalFleet:
         for agent in dying:
             agent.wait()
 
+    def stop(self, nodes: Iterable[str]) -> None:
+        """SIGTERM the agents of `nodes` and wait until each has said farewell."""
+        leaving = [self._agents.pop(node) for node in nodes]
+        for agent in leaving:
+            agent.terminate()
+        for agent in leaving:
+            stop(agent)
+
     def freeze(self, nodes: Iterable[str]) -> None:
         """SIGSTOP the agents of `nodes`: they fall silent, and their connections stay."""
         for node in nodes:

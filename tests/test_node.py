@@ -1,5 +1,7 @@
 """All nodes of a fog in one process, joined by an honest in-process transport: a queue of messages."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -76,6 +78,18 @@ def test_a_dead_source_is_not_waited_for(bundle, rows):
     fog.say(TOPICS.status("f1"), encode_status(Status(online=False, epoch=1, reason="lost")))
     fog.settle()
     assert [answer.complete for answer in fog.answers] == [True]
+
+
+def test_a_node_waits_for_each_of_its_sensors_though_no_other_node_hears_them(bundle, rows):
+    nodes = dict(bundle.manifest.nodes)
+    sensors = {**bundle.manifest.sensors, "e1": nodes.pop("e1")}  # f2 is then fed by two sensors, and by nothing else
+    manifest = msgspec.structs.replace(bundle.manifest, nodes=nodes, sensors=sensors, order=("f1", "f2"))
+    fog = Fog(replace(bundle, manifest=manifest), ["f2", "f1"])
+    hidden = fog.nodes["f2"]._expected["e1"][0]
+    fog.sense(7, {"iot": Composed(bundle).sensed(rows)["iot"][0], "e1": np.ones(hidden, np.float32)})
+    fog.settle()
+    assert set(fog.answers[0].contributors) >= {"iot", "e1"}
+    assert fog.nodes["f2"].counters.late == 0
 
 
 def test_a_node_born_again_is_not_asked_for_what_its_last_life_owed(bundle, rows):
