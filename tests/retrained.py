@@ -30,7 +30,7 @@ def retrained(source, target, node, factor=1.01):
         entry = bundle.manifest.entry(name)
         sensor = name in bundle.manifest.sensors
         inputs = [np.load(target / raw_file(name))] if sensor else [outputs[source] for source in entry.inputs]
-        outputs[name] = Session(target / entry.file, entry.inputs, entry.shape).run(inputs)
+        outputs[name] = Session(target / entry.file, bundle.manifest.arriving(name), entry.layout).run(inputs)
         np.save(target / entry.golden, outputs[name])
     files = {name: hashlib.sha256((target / name).read_bytes()).hexdigest() for name in bundle.manifest.files}
     (target / MANIFEST).write_bytes(encode_manifest(msgspec.structs.replace(bundle.manifest, files=files)))
