@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 from support import command
 
-from edge_agent.bundle import BundleDamaged, BundleError, load
+from edge_agent.bundle import SCHEMA_VERSION, BundleDamaged, BundleError, load
 from edge_agent.selftest import distance
 from export.average import evaluate
 from export.check import TOLERANCES, check
@@ -174,7 +174,7 @@ def test_a_graph_that_is_none_is_found(bundle_copy):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda manifest: manifest.update(schema_version=1), "schema version 1, this fogguard reads 3"),
+        (lambda manifest: manifest.update(schema_version=1), f"schema version 1, this fogguard reads {SCHEMA_VERSION}"),
         (lambda manifest: manifest.pop("nodes"), "missing required field `nodes`"),
         (lambda manifest: manifest.update(surprise=1), "unknown field `surprise`"),
         (lambda manifest: manifest["files"].update({"../../etc/passwd": "0"}), "points outside the bundle"),

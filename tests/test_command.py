@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import command
 
+from edge_agent.bundle import SCHEMA_VERSION
 from export.check import WHOLE
 from export.spec import load_spec
 
@@ -97,10 +98,10 @@ def test_a_damaged_bundle_fails_the_check_with_exit_code_1(fogguard, bundle_copy
 
 def test_a_bundle_of_another_version_is_exit_code_2(fogguard, bundle_copy):
     manifest = bundle_copy / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema_version": 2', '"schema_version": 9'))
+    manifest.write_text(manifest.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 9'))
     for arguments in (["check", bundle_copy], ["run", bundle_copy, "--steps", 5], ["evaluate", bundle_copy]):
         done = fogguard(*arguments)
-        assert (done.returncode, "schema version 9, this fogguard reads 2" in done.stderr) == (2, True)
+        assert (done.returncode, f"schema version 9, this fogguard reads {SCHEMA_VERSION}" in done.stderr) == (2, True)
 
 
 def test_evaluate_writes_what_the_contract_says(fogguard, bundle, tmp_path):
