@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from export.spec import Spec, load_spec, parse_spec
 
 settings.register_profile("unhurried", deadline=None)  # machines are shared: how long an example takes proves nothing
 settings.load_profile("unhurried")
+
+# Shells start what runs in the background with Ctrl-C ignored, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
