@@ -10,8 +10,22 @@ from broker.topics import Topics
 from edge_agent.agent import load_session
 from edge_agent.answer import Answer
 from edge_agent.node import Node
+from export.evaluation import Composed, labels, logits_by_mask
+from export.failures import GUESS
 
 TOPICS = Topics("test")
+
+
+def fed_under(bundle, mask, rows):
+    """The nodes that `mask` leaves alive, fed raw rows (per sensor), and what the composed parts predict for those."""
+    parts = Composed(bundle)
+    sensed = parts.sensed(rows)
+    predicted = labels(logits_by_mask(parts, rows, [mask])[mask], len(next(iter(rows.values()))))
+    fog = Fog(bundle, {node for node, bit in zip(bundle.manifest.order, mask, strict=True) if bit == "1"})
+    for step in range(len(predicted)):
+        fog.sense(step, {name: vectors[step] for name, vectors in sensed.items()})
+    fog.settle()
+    return fog, predicted.tolist()
 
 
 class Fog:
@@ -47,6 +61,11 @@ class Fog:
         self.say(TOPICS.step, encode(Frame(*head, None)))
         for bit, (sensor, vector) in enumerate(sensed.items()):
             self.say(TOPICS.tensor(sensor), encode(Frame(*head, vector, 1 << bit)))
+
+    @property
+    def labels(self):
+        """What was answered, a flagged guess as GUESS."""
+        return [GUESS if answer.guess else answer.label for answer in self.answers]
 
     def wait(self, milliseconds):
         self.now_ns += int(milliseconds * 1e6)

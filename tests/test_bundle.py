@@ -14,9 +14,9 @@ from onnx import numpy_helper
 from support import command
 
 from edge_agent.bundle import SCHEMA_VERSION, BundleDamaged, BundleError, load
-from edge_agent.selftest import distance
+from edge_agent.selftest import TOLERANCES, distance
 from export.average import evaluate
-from export.check import TOLERANCES, check
+from export.check import check
 from export.data import load_data
 from export.data.rows import split_rows
 from export.evaluation import Composed, labels, logits_by_mask

@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from inprocess import TOPICS, Fog
+from inprocess import TOPICS, Fog, fed_under
 
 from broker.frame import Frame, decode, encode
 from broker.presence import Status, encode_status
@@ -13,8 +13,8 @@ from edge_agent.answer import guess
 from edge_agent.metrics import Metrics
 from export.data import load_data
 from export.data.rows import split_rows
-from export.evaluation import Composed, labels, logits_by_mask
-from export.failures import GUESS, masks
+from export.evaluation import Composed
+from export.failures import masks
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +25,9 @@ def rows(bundle):
 
 @pytest.mark.parametrize("mask", masks(3))
 def test_under_every_mask_every_label_is_the_predicted_one(bundle, rows, mask):
-    parts = Composed(bundle)
-    sensed = parts.sensed(rows)["iot"]
-    predicted = labels(logits_by_mask(parts, rows, [mask])[mask], len(sensed))
-    fog = Fog(bundle, {node for node, bit in zip(bundle.manifest.order, mask, strict=True) if bit == "1"})
-    for step, vector in enumerate(sensed):
-        fog.sense(step, {"iot": vector})
-    fog.settle()
-    assert [answer.step for answer in fog.answers] == list(range(len(sensed)))
-    assert [GUESS if answer.guess else answer.label for answer in fog.answers] == predicted.tolist()
+    fog, predicted = fed_under(bundle, mask, rows)
+    assert [answer.step for answer in fog.answers] == list(range(len(predicted)))
+    assert fog.labels == predicted
     assert all(answer.complete for answer in fog.answers)
     assert {answer.expected_accuracy for answer in fog.answers} == {bundle.manifest.accuracy.per_mask[mask]}
 

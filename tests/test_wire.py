@@ -1,17 +1,22 @@
 """Vectors that travel as halves or bytes: what is chosen is what is sent, and what is sent is what was predicted."""
 
+import hashlib
+import shutil
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from inprocess import Fog
+from inprocess import fed_under
 
+from edge_agent.bundle import MANIFEST, encode_manifest
 from export.check import check
 from export.data import load_data
 from export.data.rows import split_rows
-from export.evaluation import Composed, labels, logits_by_mask
-from export.failures import GUESS, masks
+from export.failures import masks
 from export.wire import Wire, WireError, parse_choices, wires
 from export.writer import export_bundle
 
@@ -84,16 +89,22 @@ def test_the_manifest_tells_formats_and_the_check_their_cost(narrow):
 def test_under_every_mask_agents_answer_as_predicted(narrow, mask):
     data = load_data("watch")
     rows = {"iot": data.sensors["iot"][split_rows(data, "row", 0).test]}
-    parts = Composed(narrow)
-    sensed = parts.sensed(rows)["iot"]
-    predicted = labels(logits_by_mask(parts, rows, [mask])[mask], len(sensed))
-    fog = Fog(narrow, {node for node, bit in zip(narrow.manifest.order, mask, strict=True) if bit == "1"})
-    for step, vector in enumerate(sensed):
-        fog.sense(step, {"iot": vector})
-    fog.settle()
-    assert [GUESS if answer.guess else answer.label for answer in fog.answers] == predicted.tolist()
+    fog, predicted = fed_under(narrow, mask, rows)
+    assert fog.labels == predicted
 
 
 def test_narrow_vectors_take_fewer_bytes(narrow, bundle):
     assert narrow.manifest.entry("f2").layout.bytes * 4 == bundle.manifest.entry("f2").layout.bytes
     assert np.load(narrow.file(narrow.manifest.entry("f2").golden)).dtype == np.int8
+
+
+def test_a_graph_is_held_to_the_limit_of_its_own_format(narrow, tmp_path):
+    path = Path(shutil.copytree(narrow.path, tmp_path / "bundle"))
+    entry = narrow.manifest.entry("cloud")  # float32, though others send bytes
+    golden = np.load(path / entry.golden)
+    np.save(path / entry.golden, golden + 1e-3 * max(1.0, float(np.abs(golden).max())))
+    digest = hashlib.sha256((path / entry.golden).read_bytes()).hexdigest()
+    files = {**narrow.manifest.files, entry.golden: digest}
+    (path / MANIFEST).write_bytes(encode_manifest(msgspec.structs.replace(narrow.manifest, files=files)))
+    _, findings = check(path)
+    assert [finding.name for finding in findings if not finding.ok] == ["parts"]
