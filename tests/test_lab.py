@@ -351,6 +351,8 @@ def test_an_arm64_device_stands_beside_one_like_this_machine(tmp_path):
     for word in ("", "sudo "):
         assert "QEMU_CPU=cortex-a72" in run("ssh", "d2", f"{word}env")
     assert "1 received" in run("ssh", "d2", "ping -c 1 d1")
+    unit = r"[Service]\nType=oneshot\nPrivateUsers=yes\nDynamicUser=yes\nExecStart=/bin/true\n"
+    run("ssh", "d2", f"printf '{unit}' | sudo tee /etc/systemd/system/hard.service && sudo systemctl start hard")
     run("ssh", "d2", "echo kept > kept; sync kept; sync -f kept; echo lost > lost")
     run("unplug", "d2")
     run("plug", "d2")

@@ -17,8 +17,9 @@ PACKAGES: Final = (
     *("iproute2", "iputils-ping", "ca-certificates", "procps", "netbase", "mosquitto"),
 )
 _MIRROR: Final = "http://deb.debian.org/debian"  # apt checks what comes from there by its signature
-_CUSTOMISE: Final = Path(__file__).with_name("base.sh")
-_BOARD: Final = Path(__file__).with_name("cpuinfo.pi4")
+_HERE: Final = Path(__file__).parent
+_ALL: Final = ("base.sh",)
+_EMULATED: Final = ("emulated.sh", "cpuinfo.pi4")
 
 
 def lab_folder() -> Path:
@@ -31,7 +32,8 @@ def lab_folder() -> Path:
 
 def base_folder(suite: Suite, arch: Arch, emulated: bool) -> Path:
     """Return where the base is, or is to be; another recipe, another name."""
-    recipe = (*PACKAGES, _CUSTOMISE.read_text(), _BOARD.read_text() if emulated else "", str(emulated))
+    files = _ALL + _EMULATED if emulated else _ALL
+    recipe = (*PACKAGES, *((_HERE / name).read_text() for name in files))
     return lab_folder() / f"base-{suite}-{arch}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:8]}"
 
 
@@ -41,7 +43,7 @@ def make_base(suite: Suite, arch: Arch, emulated: bool, progress: Callable[[str]
     with locked(lab_folder()):
         if not base.is_dir():
             require(["mmdebstrap"])
-            progress(f"making the Debian {suite} {arch} base, once: {'six minutes' if emulated else 'half a minute'}")
+            progress(f"making the Debian {suite} {arch} base, once: {'a few minutes' if emulated else 'half a minute'}")
             fresh = base.with_name(f"{base.name}.new")
             try:
                 run(_command(suite, arch, emulated, fresh))
@@ -53,11 +55,12 @@ def make_base(suite: Suite, arch: Arch, emulated: bool, progress: Callable[[str]
 
 def _command(suite: Suite, arch: Arch, emulated: bool, root: Path) -> list[str]:
     """Return what makes a base: in a process namespace of its own, so that nothing of it outlives an interruption."""
+    scripts = [name for name in _ALL + (_EMULATED if emulated else ()) if name.endswith(".sh")]
     return [
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--architectures={arch}"),
         f"--include={','.join(PACKAGES)}",
-        f"--customize-hook=sh '{_CUSTOMISE}' \"$1\" {'emulated' if emulated else 'native'}",
+        *(f"--customize-hook=sh '{_HERE / name}' \"$1\"" for name in scripts),
         *(suite, str(root), _MIRROR),
     ]
 
