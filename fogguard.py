@@ -288,9 +288,9 @@ def ask(
     import msgspec
 
     from benchmarks.terminal import results
-    from broker.link import parse_url
     from broker.tls import files_of
     from broker.topics import require_name
+    from broker.url import parse_url
     from provisioning.asking import ask as ask_node
     from provisioning.pki import OPERATOR
 

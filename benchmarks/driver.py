@@ -11,10 +11,11 @@ from benchmarks.agreement import expected_contributors, is_seen_by_all
 from benchmarks.recording import Phase, StepRecord
 from broker.errors import FailureFound
 from broker.frame import Frame, encode
-from broker.link import BrokerUrl, Link
+from broker.link import Link
 from broker.presence import Presence, State, Status, StatusError, decode_status
 from broker.tls import Tls
 from broker.topics import Topics
+from broker.url import BrokerUrl
 from edge_agent.agent import load_session
 from edge_agent.answer import Answer, guess
 from edge_agent.bundle import Bundle

@@ -11,9 +11,9 @@ from benchmarks.driver import Driver
 from benchmarks.phases import PhaseReport, summarise
 from broker.embedded import Kind, running_broker
 from broker.errors import FogError
-from broker.link import BrokerUrl, parse_url
 from broker.tls import Tls
 from broker.topics import require_name
+from broker.url import BrokerUrl, parse_url
 from edge_agent.bundle import Bundle, load
 from export.data.rows import Integers
 from export.evaluation import Composed, labels, logits_by_mask

@@ -20,8 +20,9 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.errors import FailureFound
-from broker.link import BrokerUrl, Link
+from broker.link import Link
 from broker.process import spawn, stop
+from broker.url import BrokerUrl
 from edge_agent.bundle import Bundle, load
 from edge_agent.session import open_graph
 

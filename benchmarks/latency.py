@@ -20,9 +20,10 @@ from benchmarks.fleet import brokers_at
 from benchmarks.floor import STEP, running_floor
 from broker.errors import FailureFound, FogError
 from broker.frame import HEADER_BYTES, Frame, Vector, encode
-from broker.link import BrokerUrl, Link
+from broker.link import Link
 from broker.presence import decode_status
 from broker.topics import Topics
+from broker.url import BrokerUrl
 from edge_agent.agent import load_session
 from edge_agent.answer import Answer
 from edge_agent.bundle import Bundle, load

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from broker.errors import FogError
-from broker.link import BrokerUrl
 from broker.mosquitto import CONFIG, PACKET_BYTES, render_open
 from broker.process import spawn, stop
+from broker.url import BrokerUrl
 
 Kind = Literal["embedded", "mosquitto"]
 LOOPBACK: Final = "127.0.0.1"

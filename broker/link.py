@@ -4,22 +4,15 @@ One thread owns a link and drives it by calling `poll`; no other thread exists. 
 handler is therefore raised where `poll` was called, not lost in a network thread. The guarantee is that of
 MQTT with QoS 0: what arrives is whole and in order for each topic, and anything may be missing; nothing is
 queued while the broker is away, or for longer than a moment while it does not read.
-
-Small messages are sent at once (TCP_NODELAY) and acknowledged at once (TCP_QUICKACK, where there is one):
-without both, two messages in a row cost 40 ms at each hop.
 """
 
-import contextlib
 import logging
 import select
-import socket
 import ssl
-import sys
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, Final
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -29,67 +22,25 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker.brokers import Brokers
 from broker.errors import FailureFound, FogError
+from broker.message import Message, Request
+from broker.retry import Retry
+from broker.sockets import acknowledge_at_once, send_at_once, shut
 from broker.tls import Tls, TlsError, client_context, explain, load_files
+from broker.url import BrokerUrl
 
 _log = logging.getLogger("fogguard.link")
-_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
 _HANDSHAKE_S: Final = 5.0
 _HASTY_HANDSHAKE_S: Final = 0.4  # if another broker stands by
 _STALE_S: Final = 0.25
 _NOT_YET: Final = ("Server unavailable", "Server busy")
-_FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
-_BRIEF_S: Final = 2.0
-_BRIEF_LIVES: Final = 5
 
 
 class LinkError(FogError):
-    """The broker's URL is wrong, or nothing answers there."""
+    """Nothing answers at the broker's URL, or not as a broker does."""
 
 
 class LinkLost(FailureFound):
     """The broker ended the connection, and connecting again would be wrong."""
-
-
-class BrokerUrl(NamedTuple):
-    """Where a broker listens, and whether with TLS."""
-
-    host: str
-    port: int
-    secure: bool = False
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.secure else 'mqtt'}://{host}:{self.port}"
-
-
-class Message(NamedTuple):
-    """A topic and what goes there."""
-
-    topic: str
-    payload: bytes
-
-
-class Request(NamedTuple):
-    """What came on the topic for requests, and where its sender waits for the reply, marked so (MQTT 5)."""
-
-    payload: bytes
-    reply_to: str
-    correlation: bytes
-
-
-_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
-
-
-def parse_url(url: str) -> BrokerUrl:
-    """Return what `mqtt://HOST[:PORT]`, or `mqtts://` for TLS, says; raises LinkError."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, _PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
-    except ValueError as error:
-        raise LinkError(f"broker {url!r}: {error}; write mqtt://HOST:PORT") from error
-    if parts.scheme not in _PORTS or not host or not port or parts.path not in ("", "/"):
-        raise LinkError(f"broker {url!r}: write mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS")
-    return BrokerUrl(host, port, parts.scheme == "mqtts")
 
 
 class Link:
@@ -151,15 +102,12 @@ class Link:
         self._on_up = on_up
         self._last_will = last_will
         self._keepalive_s = keepalive_s
-        self._retry_s = _FIRST_RETRY_S
-        self._next_attempt_s = 0.0
+        self._retry = Retry()
         self._handshake_ends_s = 0.0
-        self._up_since_s = 0.0
-        self._brief_lives = 0
         self._failure: FogError | None = None
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
         client.connect_timeout = self._handshake_s
-        client.on_socket_open = _send_at_once
+        client.on_socket_open = lambda _client, _userdata, connection: send_at_once(connection)
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_disconnect = self._disconnected
@@ -196,7 +144,7 @@ class Link:
         """End this connection without a farewell; `poll` makes the next one."""
         connection = self._client.socket()
         if connection is not None:
-            _shut(connection)
+            shut(connection)
 
     def poll(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` seconds for traffic, handle one message, and write what waits to be written.
@@ -215,7 +163,7 @@ class Link:
         if readable or is_pending:
             self.activity += 1
             self._client.loop_read()
-            _acknowledge_at_once(connection)
+            acknowledge_at_once(connection)
         if writable or self._client.want_write():
             self._client.loop_write()
         if not self._client.want_write():
@@ -291,12 +239,11 @@ class Link:
     def _reconnect_when_due(self, timeout_s: float) -> None:
         if self._failure is not None:
             raise self._failure
-        wait_s = self._next_attempt_s - time.monotonic()
+        wait_s = self._retry.wait_s(time.monotonic())
         if wait_s > 0:
             time.sleep(min(wait_s, max(0.0, timeout_s)))
             return
-        self._next_attempt_s = time.monotonic() + self._retry_s
-        self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+        self._retry.on_attempt(time.monotonic())
         try:
             self._attempt(self._brokers.candidates(time.monotonic()))
         except OSError as error:
@@ -336,20 +283,18 @@ class Link:
 
     def _up(self) -> None:
         self.is_up = True
-        self._up_since_s = time.monotonic()
-        self._retry_s = _FIRST_RETRY_S
+        self._retry.on_up(time.monotonic())
         self._brokers.on_up(self.url)
         self._on_up()
 
     def _disconnected(self, _c: mqtt.Client, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         if self.is_up:
-            was_brief = time.monotonic() - self._up_since_s < _BRIEF_S
-            self._brief_lives = self._brief_lives + 1 if was_brief else 0
+            self._retry.on_lost(time.monotonic())
         else:
             self._brokers.on_silence(self.url)
         self.is_up = False
         # Some brokers say why they end a connection; others, mosquitto 2.0 among them, just close it.
-        if reason == "Session taken over" or self._brief_lives >= _BRIEF_LIVES:
+        if reason == "Session taken over" or self._retry.is_contested:
             self._failure = LinkLost(
                 f"{self.url} ends this connection again and again: another client is there as {self._client_id!r}"
                 f"{', or with ' + self._tls.certificate if self._tls else ''}; stop one of the two"
@@ -366,20 +311,3 @@ def _properties(request: Request, *, is_reply: bool = False) -> Any:
     if not is_reply:
         properties.ResponseTopic = request.reply_to
     return properties
-
-
-def _send_at_once(_client: mqtt.Client, _userdata: Any, connection: Any) -> None:
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    _acknowledge_at_once(connection)
-
-
-def _shut(connection: Any) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-def _acknowledge_at_once(connection: Any) -> None:
-    """Re-arm TCP_QUICKACK, which the kernel takes back after a while."""
-    if _QUICKACK is not None:
-        with contextlib.suppress(OSError):  # the read before may have closed it
-            connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)

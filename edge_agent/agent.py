@@ -13,10 +13,12 @@ import msgspec
 
 from broker.beat import MAX_INTERVAL_MS
 from broker.errors import FogError
-from broker.link import BrokerUrl, Link, LinkError, Message, Request, parse_url
+from broker.link import Link, LinkError
+from broker.message import Message, Request
 from broker.presence import MISSED, Reason, Status, StatusError, decode_status, encode_status
 from broker.tls import Tls
 from broker.topics import Topics, require_name
+from broker.url import BrokerUrl, parse_url
 from edge_agent.bundle import Bundle, load
 from edge_agent.epoch import last_epoch, next_epoch
 from edge_agent.node import Node

@@ -3,9 +3,11 @@
 import secrets
 
 from broker.errors import FailureFound
-from broker.link import BrokerUrl, Link, Request
+from broker.link import Link
+from broker.message import Request
 from broker.tls import Tls
 from broker.topics import Topics
+from broker.url import BrokerUrl
 from edge_agent.commands import Command, Reply, decode_reply, encode_ask
 
 

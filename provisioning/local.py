@@ -10,8 +10,8 @@ from types import TracebackType
 import msgspec
 
 from broker.errors import FailureFound
-from broker.link import BrokerUrl
 from broker.process import spawn, stop
+from broker.url import BrokerUrl
 from edge_agent.agent import Config
 from edge_agent.bundle import Bundle
 

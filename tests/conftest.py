@@ -12,7 +12,7 @@ from hypothesis import settings
 from support import command
 
 from broker.embedded import mosquitto, running_broker
-from broker.link import BrokerUrl
+from broker.url import BrokerUrl
 from edge_agent.bundle import Bundle
 from export.spec import Spec, load_spec, parse_spec
 

@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-from broker.link import BrokerUrl
+from broker.url import BrokerUrl
 
 
 class Relay:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from broker.embedded import mosquitto
-from broker.link import BrokerUrl, Link
+from broker.link import Link
 from broker.process import spawn, stop
 from broker.tls import files_of
+from broker.url import BrokerUrl
 from provisioning import access, pki
 
 FLEET = "house"

@@ -5,7 +5,9 @@ import pytest
 from relay import relay
 
 from broker.embedded import running_broker
-from broker.link import Link, LinkError, LinkLost, Message, parse_url
+from broker.link import Link, LinkError, LinkLost
+from broker.message import Message
+from broker.url import parse_url
 
 
 def test_a_message_goes_from_one_link_to_another(broker):
@@ -193,15 +195,3 @@ def test_no_broker_is_one_sentence():
 def test_something_that_is_no_broker_is_one_sentence():
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(LinkError, match="does not answer as an MQTT"):
         Link(parse_url(f"mqtt://127.0.0.1:{server.getsockname()[1]}"), "deaf").connect(timeout_s=0.5)
-
-
-@pytest.mark.parametrize(
-    "url", ["", "127.0.0.1", "http://x:1", "mqtt://", "mqtt://h:0", "mqtt://h:99999", "mqtt://h/x"]
-)
-def test_a_wrong_url_is_one_sentence(url):
-    with pytest.raises(LinkError, match="write mqtt://HOST:PORT"):
-        parse_url(url)
-
-
-def test_the_usual_port_needs_no_mention():
-    assert str(parse_url("mqtt://cloud.local")) == "mqtt://cloud.local:1883"

@@ -11,7 +11,7 @@ import pytest
 from secured import free_port, link, public_folder, running
 from support import command
 
-from broker.link import Request
+from broker.message import Request
 from broker.process import spawn, stop
 from broker.topics import Topics
 from edge_agent.agent import Config

@@ -15,8 +15,8 @@ from test_agent import agent, listener
 from benchmarks.fleet import running_trial
 from broker.beat import Beat, encode_beat
 from broker.embedded import running_broker
-from broker.link import BrokerUrl
 from broker.topics import Topics
+from broker.url import BrokerUrl
 from edge_agent.metrics import Metrics
 
 TOPICS = Topics("test")

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 import pytest
 from secured import FLEET, free_port, link, public_folder, running
 
-from broker.link import BrokerUrl, Link, LinkError, parse_url
+from broker.link import Link, LinkError
 from broker.mosquitto import Access, render_acl, render_secure
 from broker.tls import Tls, TlsError, client_context, files_of
+from broker.url import BrokerUrl, parse_url
 from provisioning import certificates, pki
 
 ANYTHING = {"e1": Access(("#",), ("#",))}
