@@ -19,6 +19,7 @@ from benchmarks.commands import bench
 from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, TlsFolder, require_writable, write
 from provisioning.commands import provision
 from provisioning.lab.commands import lab
+from provisioning.owner_commands import owner
 
 if TYPE_CHECKING:
     from export.variants import Choice
@@ -38,8 +39,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(bench, name="bench")
 app.add_typer(provision, name="provision")
 app.add_typer(lab, name="lab")
-pki_app = typer.Typer(no_args_is_help=True, help="Make the certificates and keys of a fleet.")
-app.add_typer(pki_app, name="pki")
+app.add_typer(owner)
 
 SpecName = Annotated[str, typer.Argument(help="A fog.toml, or the name of a built-in specification.")]
 Seeds = Annotated[int, typer.Option(help="How many networks to train, from different first weights.", min=1)]
@@ -225,85 +225,6 @@ def check(
     """Check that torch, the whole graph and the parts agree under every mask, and that no file was changed."""
     require_writable(json)
     _check(bundle, json, verify_key)
-
-
-@app.command(epilog="Example: fogguard sign bundle --key pki/signing.key")
-def sign(
-    bundle: BundlePath,
-    key: Annotated[Path, typer.Option(metavar="FILE", help="An Ed25519 key, as `fogguard pki init` makes one.")],
-    json: Json = None,
-) -> None:
-    """Sign a bundle: devices that are told so load no other."""
-    from benchmarks.terminal import say
-    from edge_agent.signature import key_id
-    from provisioning.signing import sign_bundle
-
-    require_writable(json)
-    signed, public = sign_bundle(bundle, key)
-    say(f"signed {bundle}, bundle {signed.id.hex()}, with key {key_id(public)}")
-    write(json, {"bundle": signed.id.hex(), "key": public.hex()})
-
-
-@pki_app.command("init", epilog="Example: fogguard pki init pki --fleet house --bundle bundle --host broker.local")
-def pki_init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Kept by the fleet's owner; keys do not leave it.")],
-    fleet: Annotated[str, typer.Option(help="The fleet's name.")],
-    bundle: Annotated[Path | None, typer.Option(help="What the fleet runs: its nodes and sensors.")] = None,
-    nodes: Annotated[str, typer.Option(metavar="NAME,…", help="Nodes and sensors, if there is no bundle yet.")] = "",
-    host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME|IP", help="Where the broker is, besides this machine; repeatable.")
-    ] = None,
-    json: Json = None,
-) -> None:
-    """Make a certificate authority, and a certificate for each member of a fleet; only what is missing is made."""
-    import msgspec
-
-    from benchmarks.terminal import say
-    from edge_agent.bundle import load
-    from provisioning.pki import init
-
-    if bundle and nodes:
-        raise FogError("--bundle names the nodes already: leave out --nodes")
-    require_writable(json)
-    names = load(bundle).manifest.names if bundle else tuple(filter(None, nodes.split(",")))
-    found = init(folder, fleet, names, host or ())
-    say(f"{folder}: made {', '.join(found.made) or 'nothing'}; {len(found.kept)} files were there")
-    for name in found.expiring:
-        say(f"{name}.crt ends on {found.expires[name]}: remove it, and run this again")
-    write(json, msgspec.to_builtins(found))
-
-
-@app.command(epilog="Example: fogguard ask f1 metrics --broker mqtts://broker.local --fleet house --tls pki")
-def ask(
-    node: Annotated[str, typer.Argument(help="Which node.")],
-    fleet: Annotated[str, typer.Option(help="The fleet's name.")],
-    command: Annotated[Literal["ping", "metrics"], typer.Argument(help="What.")] = "ping",
-    broker: Annotated[str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS")] = "mqtt://127.0.0.1:1883",
-    tls: TlsFolder = None,
-    json: Json = None,
-) -> None:
-    """Ask a node whether it is there, or for its counters, as the operator."""
-    import time
-
-    import msgspec
-
-    from benchmarks.terminal import results
-    from broker.tls import files_of
-    from broker.topics import require_name
-    from broker.url import parse_url
-    from provisioning.asking import ask as ask_node
-    from provisioning.pki import OPERATOR
-
-    require_writable(json)
-    require_name(node, "node")
-    require_name(fleet, "fleet")
-    began_s = time.monotonic()
-    reply = ask_node(parse_url(broker), fleet, node, command, files_of(tls, OPERATOR) if tls else None)
-    seconds = time.monotonic() - began_s
-    results.print(f"{node}: epoch {reply.epoch}, bundle {reply.bundle}, answered within {1e3 * seconds:.0f} ms")
-    if reply.metrics:
-        results.print_json(msgspec.json.encode(reply.metrics).decode())
-    write(json, {**msgspec.to_builtins(reply), "seconds": seconds})
 
 
 @app.command(epilog="Example: fogguard broker --port 1883")

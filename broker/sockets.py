@@ -7,25 +7,25 @@ messages in a row cost 40 ms at each hop.
 import contextlib
 import socket
 import sys
-from typing import Final
+from typing import Any, Final
 
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
 
 
-def send_at_once(connection: socket.socket) -> None:
+def send_at_once(connection: Any) -> None:
     """Hold back neither what is sent over a new connection nor what acknowledges it."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     acknowledge_at_once(connection)
 
 
-def acknowledge_at_once(connection: socket.socket) -> None:
+def acknowledge_at_once(connection: Any) -> None:
     """Arm TCP_QUICKACK again, which the kernel takes back after a while."""
     if _QUICKACK is not None:
         with contextlib.suppress(OSError):  # the read before may have closed it
             connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
 
-def shut(connection: socket.socket) -> None:
+def shut(connection: Any) -> None:
     """End both directions; whoever reads it next sees the end."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

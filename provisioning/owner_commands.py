@@ -1,0 +1,92 @@
+"""What a fleet's owner does: `fogguard pki`, `sign` and `ask`; each imports what it needs when it is used."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from benchmarks.options import BundlePath, Json, TlsFolder, require_writable, write
+from broker.errors import FogError
+
+owner = typer.Typer()
+pki = typer.Typer(no_args_is_help=True, help="Make the certificates and keys of a fleet.")
+owner.add_typer(pki, name="pki")
+
+
+@owner.command(epilog="Example: fogguard sign bundle --key pki/signing.key")
+def sign(
+    bundle: BundlePath,
+    key: Annotated[Path, typer.Option(metavar="FILE", help="An Ed25519 key, as `fogguard pki init` makes one.")],
+    json: Json = None,
+) -> None:
+    """Sign a bundle: devices that are told so load no other."""
+    from benchmarks.terminal import say
+    from edge_agent.signature import key_id
+    from provisioning.signing import sign_bundle
+
+    require_writable(json)
+    signed, public = sign_bundle(bundle, key)
+    say(f"signed {bundle}, bundle {signed.id.hex()}, with key {key_id(public)}")
+    write(json, {"bundle": signed.id.hex(), "key": public.hex()})
+
+
+@pki.command("init", epilog="Example: fogguard pki init pki --fleet house --bundle bundle --host broker.local")
+def pki_init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Kept by the fleet's owner; keys do not leave it.")],
+    fleet: Annotated[str, typer.Option(help="The fleet's name.")],
+    bundle: Annotated[Path | None, typer.Option(help="What the fleet runs: its nodes and sensors.")] = None,
+    nodes: Annotated[str, typer.Option(metavar="NAME,…", help="Nodes and sensors, if there is no bundle yet.")] = "",
+    host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME|IP", help="Where the broker is, besides this machine; repeatable.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Make a certificate authority, and a certificate for each member of a fleet; only what is missing is made."""
+    import msgspec
+
+    from benchmarks.terminal import say
+    from edge_agent.bundle import load
+    from provisioning.pki import init
+
+    if bundle and nodes:
+        raise FogError("--bundle names the nodes already: leave out --nodes")
+    require_writable(json)
+    names = load(bundle).manifest.names if bundle else tuple(filter(None, nodes.split(",")))
+    found = init(folder, fleet, names, host or ())
+    say(f"{folder}: made {', '.join(found.made) or 'nothing'}; {len(found.kept)} files were there")
+    for name in found.expiring:
+        say(f"{name}.crt ends on {found.expires[name]}: remove it, and run this again")
+    write(json, msgspec.to_builtins(found))
+
+
+@owner.command(epilog="Example: fogguard ask f1 metrics --broker mqtts://broker.local --fleet house --tls pki")
+def ask(
+    node: Annotated[str, typer.Argument(help="Which node.")],
+    fleet: Annotated[str, typer.Option(help="The fleet's name.")],
+    command: Annotated[Literal["ping", "metrics"], typer.Argument(help="What.")] = "ping",
+    broker: Annotated[str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS")] = "mqtt://127.0.0.1:1883",
+    tls: TlsFolder = None,
+    json: Json = None,
+) -> None:
+    """Ask a node whether it is there, or for its counters, as the operator."""
+    import time
+
+    import msgspec
+
+    from benchmarks.terminal import results
+    from broker.tls import files_of
+    from broker.topics import require_name
+    from broker.url import parse_url
+    from provisioning.asking import ask as ask_node
+    from provisioning.pki import OPERATOR
+
+    require_writable(json)
+    require_name(node, "node")
+    require_name(fleet, "fleet")
+    began_s = time.monotonic()
+    reply = ask_node(parse_url(broker), fleet, node, command, files_of(tls, OPERATOR) if tls else None)
+    seconds = time.monotonic() - began_s
+    results.print(f"{node}: epoch {reply.epoch}, bundle {reply.bundle}, answered within {1e3 * seconds:.0f} ms")
+    if reply.metrics:
+        results.print_json(msgspec.json.encode(reply.metrics).decode())
+    write(json, {**msgspec.to_builtins(reply), "seconds": seconds})
