@@ -12,6 +12,7 @@ beating. What delays a beat on its way, the receiver measures: a node may be as 
 import struct
 from typing import Final, NamedTuple
 
+from broker.epoch import MAX_EPOCH
 from broker.errors import FogError
 
 MAX_INTERVAL_MS: Final = 60_000
@@ -41,6 +42,8 @@ def decode_beat(payload: bytes) -> Beat:
     if len(payload) != _BEAT.size:
         raise BeatError(f"a beat has {_BEAT.size} bytes, not {len(payload)}")
     beat = Beat(*_BEAT.unpack(payload))
+    if beat.epoch > MAX_EPOCH:
+        raise BeatError(f"an epoch of {beat.epoch} is over {MAX_EPOCH}")
     if not 1 <= beat.interval_ms <= MAX_INTERVAL_MS:
         raise BeatError(f"an interval of {beat.interval_ms} ms does not lie between 1 and {MAX_INTERVAL_MS}")
     return beat

@@ -26,11 +26,12 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from broker.epoch import MAX_EPOCH
 from broker.errors import FogError
 
 Vector = npt.NDArray[np.float32 | np.float16 | np.int8]
 Dtype = Literal["float32", "float16", "int8"]
-Reason = Literal["length", "magic", "version", "flags", "dtype", "shape", "size", "bundle"]
+Reason = Literal["length", "magic", "version", "flags", "dtype", "shape", "size", "bundle", "epoch"]
 
 NULL: Final = 1
 CUT: Final = 2
@@ -140,6 +141,8 @@ def decode(data: bytes, *, bundle: bytes | None = None, expected: Layout | None 
         raise FrameError("flags", f"unknown bits in {flags:#x}")
     if bundle is not None and sender_bundle != bundle:
         raise FrameError("bundle", f"sender runs bundle {sender_bundle.hex()}, this node {bundle.hex()}")
+    if epoch > MAX_EPOCH:
+        raise FrameError("epoch", f"{epoch} is over {MAX_EPOCH}")
     head = (step, epoch, sender_bundle)
     tail = (contributors, origin_ns, flags)
     if flags & NULL:

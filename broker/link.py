@@ -50,7 +50,7 @@ class Link:
         url: Where the broker is.
         others: Where to go when it dies, in this order; then `url` tells where the link is.
         client_id: Unique in the broker. Two clients of one id throw each other out for ever: whoever loses five
-            connections in a row within two seconds each gives up with LinkLost.
+            connections in a row within two seconds each, and did not drop them, gives up with LinkLost.
         subscriptions: Topic filters and their QoS, renewed with every connection.
         on_message: Called from `poll` with each message's topic and payload.
         on_up: Called from `poll` once every subscription of a new connection is granted.
@@ -104,6 +104,7 @@ class Link:
         self._keepalive_s = keepalive_s
         self._retry = Retry()
         self._handshake_ends_s = 0.0
+        self._is_dropped = False
         self._failure: FogError | None = None
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
         client.connect_timeout = self._handshake_s
@@ -144,6 +145,7 @@ class Link:
         """End this connection without a farewell; `poll` makes the next one."""
         connection = self._client.socket()
         if connection is not None:
+            self._is_dropped = True
             shut(connection)
 
     def poll(self, timeout_s: float) -> bool:
@@ -283,13 +285,15 @@ class Link:
 
     def _up(self) -> None:
         self.is_up = True
+        self._is_dropped = False
         self._retry.on_up(time.monotonic())
         self._brokers.on_up(self.url)
         self._on_up()
 
     def _disconnected(self, _c: mqtt.Client, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         if self.is_up:
-            self._retry.on_lost(time.monotonic())
+            if not self._is_dropped:
+                self._retry.on_lost(time.monotonic())
         else:
             self._brokers.on_silence(self.url)
         self.is_up = False

@@ -5,6 +5,10 @@ will (`lost`), the node's own farewell (`stopped`), or what its watchdog left be
 arrive after the node was born again, and frames after their sender died: whatever carries an older epoch
 than the latest is ignored. Time comes in as an argument.
 
+Only a status is a node's word on its epoch: the node hears it too, and contradicts what somebody else has made up. A
+beat or frame of a later epoch is believed until then, because a birth may be overtaken, but bars nothing: neither a
+birth nor the signs of the life that the last status tells of.
+
     alive ──silent for too long──► suspect ──a beat or frame of this life──► alive
       │                               │
       ├──cut off at several deadlines in a row──► slow ──delivers in time──► alive
@@ -21,10 +25,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from broker.beat import Pulse
+from broker.epoch import MAX_EPOCH, is_later
 from broker.errors import FogError
 
-MAX_EPOCH: Final = (1 << 53) - 1
-"""The largest number that every reader of JSON keeps exact; a frame holds it too."""
 _MAX_STATUS_BYTES: Final = 1024
 
 State = Literal["alive", "suspect", "slow", "hung", "dead"]
@@ -92,6 +95,15 @@ class _Record:
         self.struck_ns = 0
 
 
+def _is_news(status: Status, told: Status) -> bool:
+    """Whether a status says more than the last one.
+
+    A birth is retained, and repeated without the node's help; of different ones the last counts, whatever their epochs.
+    A death may come late.
+    """
+    return status.epoch != told.epoch if status.online else not is_later(told.epoch, status.epoch)
+
+
 class Presence:
     """The states of the watched nodes; a node never heard of counts as dead.
 
@@ -103,6 +115,7 @@ class Presence:
     def __init__(self, nodes: Iterable[str], missed: int = MISSED) -> None:
         self.view: dict[str, Sensed] = dict.fromkeys(nodes, _NEVER_SEEN)
         self._missed = missed
+        self._told: dict[str, Status] = {}
         self._records = {node: _Record(missed) for node in self.view}
 
     def is_alive(self, node: str) -> bool:
@@ -115,25 +128,29 @@ class Presence:
 
     def on_status(self, node: str, status: Status, now_ns: int) -> bool:
         """Take in a birth or a death; return whether the node's state or epoch changed."""
-        known = self.view[node]
-        if status.epoch < known.epoch:
+        known, told = self.view[node], self._told.get(node)
+        if told is not None and not _is_news(status, told):
             return False
+        self._told[node] = status
         if status.online:
-            # A birth is retained: the broker repeats it without the node's help, so it is no sign of life.
-            return status.epoch > known.epoch and self._begin(node, status.epoch, now_ns, "birth")
+            return status.epoch != known.epoch and self._begin(node, status.epoch, now_ns, "birth")
         state, layer = _DEATHS[status.reason]
-        if status.epoch == known.epoch and known.state in _OVER and state != "hung":
-            return False  # the watchdog's word comes after the will, and explains it
-        return self._change(node, state, status.epoch, now_ns, layer)
+        if status.epoch == known.epoch:
+            # The watchdog's word comes after the will, and explains it.
+            is_vain = known.state in _OVER and state != "hung"
+        else:
+            # Signs of the next life have overtaken it.
+            is_vain = known.epoch >= 0 and is_later(known.epoch, status.epoch)
+        return not is_vain and self._change(node, state, status.epoch, now_ns, layer)
 
     def on_sign(
         self, node: str, epoch: int, now_ns: int, layer: Literal["beat", "frame"], interval_ns: int | None = None
     ) -> bool:
         """Take in a sign of life, a beat with its promise; return whether the node's state or epoch changed."""
         known = self.view[node]
-        if epoch < known.epoch or (epoch == known.epoch and known.state in _OVER):
+        if not self._is_possible(node, epoch):
             return False
-        is_new = epoch > known.epoch and self._begin(node, epoch, now_ns, layer)
+        is_new = epoch != known.epoch and self._begin(node, epoch, now_ns, layer)
         self._records[node].pulse.hear(now_ns, interval_ns)
         return is_new or (known.state == "suspect" and self._change(node, "alive", epoch, now_ns, layer))
 
@@ -172,6 +189,14 @@ class Presence:
         """Forgive everyone's silence: the observer itself was cut off."""
         for record in self._records.values():
             record.pulse.restart(now_ns)
+
+    def _is_possible(self, node: str, epoch: int) -> bool:
+        """Whether the node may be living in this epoch, for all that is known."""
+        known, told = self.view[node], self._told.get(node)
+        if epoch == known.epoch:
+            return known.state not in _OVER
+        is_told = told is not None and told.online and told.epoch == epoch
+        return is_told or known.epoch < 0 or is_later(epoch, known.epoch)
 
     def _begin(self, node: str, epoch: int, now_ns: int, layer: Layer) -> bool:
         self._records[node] = record = _Record(self._missed)

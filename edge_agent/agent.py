@@ -20,7 +20,7 @@ from broker.tls import Tls
 from broker.topics import Topics, require_name
 from broker.url import BrokerUrl, parse_url
 from edge_agent.bundle import Bundle, load
-from edge_agent.epoch import last_epoch, next_epoch
+from edge_agent.epoch import is_superseded, last_epoch, next_epoch
 from edge_agent.node import Node
 from edge_agent.service import Supervisor
 from edge_agent.session import Session
@@ -139,9 +139,9 @@ class Agent:
         self._own_status = topics.status(config.node)
         self._own_reply = topics.reply(config.node)
         self._epoch_file = _epoch_file(config)
-        self._remembered_epoch = 0
+        self._remembered_epoch: int | None = None
         self._was_up = False
-        self._is_epoch_used = False
+        self._is_epoch_used = True
         self._node = Node(
             config.node,
             bundle,
@@ -213,18 +213,21 @@ class Agent:
 
     def _last_will(self) -> Message:
         """Begin an epoch: each connection has its own, and an attempt that came to nothing leaves it to the next."""
-        if self._is_epoch_used or self._remembered_epoch >= self._node.epoch:
+        if self._is_epoch_used:
             self._node.epoch = next_epoch(self._epoch_file, self._remembered_epoch)
             self._is_epoch_used = False
         return Message(self._own_status, self._status("lost"))
 
     def _on_up(self) -> None:
-        self._link.publish(self._own_status, self._status(), qos=1, retain=True)
+        self._publish_birth()
         self._is_epoch_used = True
         self._node.counters.reconnects += self._was_up
         self._was_up = True
         self._node.on_link_up(time.monotonic_ns())
         self._supervisor.notify("READY=1")
+
+    def _publish_birth(self) -> None:
+        self._link.publish(self._own_status, self._status(), qos=1, retain=True)
 
     def _on_message(self, topic: str, payload: bytes) -> None:
         if topic == self._own_status:
@@ -239,12 +242,14 @@ class Agent:
             self._link.reply(request, reply)
 
     def _on_own_status(self, payload: bytes) -> None:
-        """Begin anew above what the broker remembers, if the epoch file does not: a new card, a wiped folder."""
+        """Begin anew after what the broker remembers, if the epoch file does not: a new card, a wiped folder."""
         try:
             known = decode_status(payload)
         except StatusError:
             return
-        is_later = known.epoch > self._node.epoch or (known.epoch == self._node.epoch and not known.online)
-        if is_later and not self._is_stopping():
+        if is_superseded(self._node.epoch, known) and not self._is_stopping():
             self._remembered_epoch = known.epoch
+            self._is_epoch_used = True
             self._link.drop()
+        elif known.online and known.epoch != self._node.epoch:
+            self._publish_birth()  # somebody else's word must not be the last

@@ -2,20 +2,26 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
+from broker.epoch import MAX_EPOCH, following, is_later
 from broker.errors import FogError
+from broker.presence import Status
+
+_DIGITS: Final = len(str(MAX_EPOCH))
 
 
 class EpochError(FogError):
     """The epoch cannot be kept."""
 
 
-def next_epoch(file: Path, above: int = 0) -> int:
-    """Return the first number above `above` and above the one in `file`, and keep it there; raises EpochError.
+def next_epoch(file: Path, after: int | None = None) -> int:
+    """Return the first epoch after the one in `file`, and after `after`, and keep it there; raises EpochError.
 
     It is on the disk before it is used, so that no two lives share one, even after a power cut.
     """
-    epoch = max(last_epoch(file), above) + 1
+    last = last_epoch(file)
+    epoch = following(after if after is not None and is_later(after, last) else last)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         fresh = file.with_suffix(".new")
@@ -35,6 +41,15 @@ def last_epoch(file: Path) -> int:
         text = file.read_text() if file.exists() else "0"
     except OSError as error:
         raise EpochError(f"{file}: cannot be read ({error.strerror}): choose another `state`") from error
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) > MAX_EPOCH:
         raise EpochError(f"{file}: {text[:20]!r} is no epoch: remove the file, the broker remembers the last one")
     return int(text)
+
+
+def is_superseded(epoch: int, known: Status) -> bool:
+    """Whether what the broker keeps of a node makes this epoch of its own worthless.
+
+    It is of a later life, or the end of this one: a new card, a wiped folder, or somebody else's word. Then only an
+    epoch after it is believed.
+    """
+    return is_later(known.epoch, epoch) or (known.epoch == epoch and not known.online)

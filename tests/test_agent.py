@@ -90,7 +90,7 @@ def test_a_killed_agent_leaves_its_last_will_and_comes_back_in_a_new_epoch(tmp_p
 
 
 @pytest.mark.parametrize("reason", ["lost", "stopped"])
-@pytest.mark.parametrize("remembered", [1, 57])
+@pytest.mark.parametrize("remembered", [1, 57, 1 << 51])
 def test_an_agent_whose_state_was_lost_rises_above_the_epoch_that_the_broker_remembers(
     tmp_path, broker, bundle, remembered, reason
 ):

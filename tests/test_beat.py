@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.beat import MAX_INTERVAL_MS, Beat, BeatError, Pulse, decode_beat, encode_beat
+from broker.epoch import MAX_EPOCH
 
 MS = 1_000_000
 
 
-@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(1, MAX_INTERVAL_MS))
+@given(st.integers(0, MAX_EPOCH), st.integers(0, 2**64 - 1), st.integers(1, MAX_INTERVAL_MS))
 def test_a_beat_survives_the_wire(epoch, sequence, interval_ms):
     assert decode_beat(encode_beat(Beat(epoch, sequence, interval_ms))) == Beat(epoch, sequence, interval_ms)
 
@@ -24,6 +25,11 @@ def test_whatever_the_bytes_are_a_beat_or_a_refusal_comes_of_them(payload):
 def test_an_interval_out_of_bounds_is_refused(interval_ms):
     with pytest.raises(BeatError, match="interval"):
         decode_beat(encode_beat(Beat(1, 1, interval_ms)))
+
+
+def test_an_epoch_out_of_bounds_is_refused():
+    with pytest.raises(BeatError, match="epoch"):
+        decode_beat(encode_beat(Beat(MAX_EPOCH + 1, 1, 50)))
 
 
 def steady(pulse, until_ms, every_ms=50, from_ms=0):

@@ -1,6 +1,8 @@
 import pytest
 
-from edge_agent.epoch import EpochError, next_epoch
+from broker.epoch import MAX_EPOCH
+from broker.presence import Status
+from edge_agent.epoch import EpochError, is_superseded, next_epoch
 
 
 def test_an_epoch_grows_and_survives(tmp_path):
@@ -15,8 +17,28 @@ def test_an_epoch_rises_above_what_others_remember(tmp_path):
     assert [next_epoch(file, 57), next_epoch(file), next_epoch(file, 3)] == [58, 59, 60]
 
 
+def test_after_the_last_number_comes_the_first_and_a_fresh_card_is_ahead_of_it(tmp_path):
+    file = tmp_path / "e1.epoch"
+    assert next_epoch(file, MAX_EPOCH) == 1
+    file.write_text(str(MAX_EPOCH))
+    assert [next_epoch(file), next_epoch(file)] == [0, 1]
+
+
+def test_an_epoch_is_superseded_by_a_later_life_and_by_its_own_end():
+    def known(epoch, online):
+        return Status(online=online, epoch=epoch)
+
+    assert is_superseded(5, known(6, True))
+    assert is_superseded(5, known(1 << 51, False))
+    assert is_superseded(5, known(5, False))
+    assert not is_superseded(5, known(5, True))
+    assert not is_superseded(5, known(4, False))
+    assert not is_superseded(5, known(MAX_EPOCH, True))
+
+
 def test_a_damaged_epoch_is_not_restarted_from_one(tmp_path):
     file = tmp_path / "e1.epoch"
-    file.write_text("")
-    with pytest.raises(EpochError, match="is no epoch"):
-        next_epoch(file)
+    for damaged in ("", "-1", "x", str(MAX_EPOCH + 1), "9" * 5000):
+        file.write_text(damaged)
+        with pytest.raises(EpochError, match="is no epoch"):
+            next_epoch(file)

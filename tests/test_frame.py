@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from broker.epoch import MAX_EPOCH
 from broker.frame import CUT, HEADER_BYTES, LAST, MAX_PAYLOAD_BYTES, NULL, Frame, FrameError, Layout, decode, encode
 
 BUNDLE = b"bundle00"
@@ -14,7 +15,7 @@ vectors = st.sampled_from(["<f4", "<f2", "i1"]).flatmap(
 frames = st.builds(
     Frame,
     step=u64,
-    epoch=u64,
+    epoch=st.integers(0, MAX_EPOCH),
     bundle=st.binary(min_size=8, max_size=8),
     values=st.none() | vectors,
     contributors=u64,
@@ -71,7 +72,15 @@ def test_a_null_vector_is_a_header_alone():
 
 @pytest.mark.parametrize(
     ("offset", "value", "reason"),
-    [(0, 0, "magic"), (4, 2, "version"), (5, 0x80, "flags"), (6, 9, "dtype"), (7, 5, "shape"), (8, 3, "shape")],
+    [
+        (0, 0, "magic"),
+        (4, 2, "version"),
+        (5, 0x80, "flags"),
+        (6, 9, "dtype"),
+        (7, 5, "shape"),
+        (8, 3, "shape"),
+        (39, 0x20, "epoch"),
+    ],
 )
 def test_each_header_field_is_checked(offset, value, reason):
     data = bytearray(encode(Frame(1, 1, BUNDLE, np.zeros(4, np.float32))))

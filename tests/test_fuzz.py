@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import ROOT
 
+from broker.epoch import MAX_EPOCH
 from broker.frame import CUT, Frame, FrameError, Layout, decode, encode
-from broker.presence import MAX_EPOCH, Status, StatusError, decode_status, encode_status
+from broker.presence import Status, StatusError, decode_status, encode_status
 from broker.topics import Topics
 from edge_agent.agent import load_session
 from edge_agent.answer import Answer, softmax

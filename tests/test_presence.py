@@ -1,8 +1,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from broker.beat import MAX_INTERVAL_MS
+from broker.epoch import MAX_EPOCH, following, is_later
 from broker.presence import Presence, Status, StatusError, decode_status, encode_status
+from edge_agent.epoch import is_superseded
 
 
 def born(epoch):
@@ -153,24 +157,130 @@ def test_a_slow_node_that_falls_silent_is_suspected():
     assert presence.judge(1600 * MS, 1600 * MS) == ["f1"]
 
 
-events = st.tuples(st.sampled_from(["birth", "death", "frame", "beat"]), st.integers(0, 5))
+def test_a_forged_sign_of_a_far_epoch_bars_neither_the_node_s_own_signs_nor_its_will_nor_its_next_birth():
+    for forged in (2, 1 << 40, MAX_EPOCH // 2, MAX_EPOCH):
+        presence = beating(1000)
+        presence.on_sign("f1", forged, 1010 * MS, "beat", 60_000 * MS)
+        presence.on_sign("f1", 1, 1050 * MS, "beat", 50 * MS)
+        assert (presence.view["f1"].epoch, presence.is_alive("f1")) == (1, True)
+        assert presence.judge(1300 * MS, 1300 * MS) == ["f1"]
+        assert presence.on_status("f1", lost(1), 1400 * MS)
+        assert seen(presence) == ("dead", "will", 1400)
+        presence.on_sign("f1", forged, 1500 * MS, "frame")
+        presence.on_status("f1", born(2), 1600 * MS)
+        assert (presence.view["f1"].epoch, presence.is_alive("f1")) == (2, True)
 
 
-@given(st.lists(events, max_size=40))
-def test_the_latest_epoch_decides_and_a_buried_one_stays_buried(history):
-    presence = Presence(["f1"])
-    buried = set()
-    latest = -1
-    for now, (kind, epoch) in enumerate(history):
-        if kind in ("frame", "beat"):
-            presence.on_sign("f1", epoch, now, kind)
-        else:
-            presence.on_status("f1", born(epoch) if kind == "birth" else lost(epoch), now)
-            if kind == "death" and epoch >= latest:
-                buried.add(epoch)
-        latest = max(latest, epoch)
-        assert presence.view["f1"].epoch == latest
-        assert presence.is_alive("f1") == (latest not in buried)
+def test_a_birth_may_be_overtaken_by_its_beats_and_a_will_by_the_next_life():
+    presence = beating(1000)
+    assert presence.on_sign("f1", 2, 1010 * MS, "beat", 50 * MS)
+    assert not presence.on_status("f1", lost(1), 1020 * MS)
+    assert not presence.on_status("f1", born(2), 1030 * MS)
+    assert seen(presence) == ("alive", "beat", 1010)
+    assert not presence.on_sign("f1", 1, 1040 * MS, "frame")
+    assert presence.on_status("f1", lost(2), 1050 * MS)
+
+
+@given(st.integers(0, MAX_EPOCH), st.integers(0, MAX_EPOCH))
+def test_of_two_epochs_one_is_later_and_there_is_always_a_next(one, other):
+    assert is_later(one, other) + is_later(other, one) == (one != other)
+    assert is_later(following(one), one)
+    assert not is_later(one, following(one))
+    assert 0 <= following(one) <= MAX_EPOCH
+
+
+epochs = st.one_of(st.integers(0, 5), st.integers(MAX_EPOCH - 3, MAX_EPOCH), st.integers(0, MAX_EPOCH))
+
+
+class LivesAndLies(RuleBasedStateMachine):
+    """A node that lives and dies, a forger who may say everything in its name, and two observers.
+
+    One was there from the start, the other begins in the middle with what the broker keeps. The node hears its own
+    status topic, and does as agents do.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0
+        self.epoch = 0
+        self.lives = False
+        self.kept = None
+        self.observers = [Presence(["f1"])]
+
+    def each(self, tell):
+        self.now += 1
+        for observer in self.observers:
+            tell(observer)
+
+    def say(self, status):
+        self.kept = status
+        self.each(lambda observer: observer.on_status("f1", status, self.now))
+
+    @rule()
+    def be_born(self):
+        self.epoch = following(self.epoch)
+        if self.kept is not None and is_superseded(self.epoch, self.kept):
+            self.epoch = following(self.kept.epoch)
+        self.lives = True
+        self.say(born(self.epoch))
+
+    @precondition(lambda self: self.lives)
+    @rule()
+    def die(self):
+        self.lives = False
+        self.say(lost(self.epoch))
+
+    @rule(epoch=epochs, layer=st.sampled_from(["beat", "frame"]), interval_ms=st.integers(1, MAX_INTERVAL_MS))
+    def forge_a_sign(self, epoch, layer, interval_ms):
+        self.each(lambda observer: observer.on_sign("f1", epoch, self.now, layer, interval_ms * MS))
+
+    @rule(epoch=epochs, online=st.booleans())
+    def forge_a_status(self, epoch, online):
+        self.say(born(epoch) if online else lost(epoch))
+        if self.lives and is_superseded(self.epoch, self.kept):
+            self.be_born()
+        elif self.lives and online and epoch != self.epoch:
+            self.say(born(self.epoch))
+
+    @rule()
+    def begin_to_observe(self):
+        if len(self.observers) < 3:
+            self.observers.append(Presence(["f1"]))
+            if self.kept is not None:
+                self.observers[-1].on_status("f1", self.kept, self.now)
+
+    @rule()
+    def beat_and_be_seen(self):
+        """When the forger has had his say, a beat is enough for everyone to see the node alive, in its own epoch.
+
+        But if he has buried its next epoch before that began: then in the one after this.
+        """
+        if self.lives:
+            self.beat()
+            if not all(observer.is_alive("f1") for observer in self.observers):
+                self.die()
+                self.be_born()
+                self.beat()
+            for observer in self.observers:
+                assert observer.is_alive("f1")
+                assert observer.view["f1"].epoch == self.epoch
+
+    def beat(self):
+        self.each(lambda observer: observer.on_sign("f1", self.epoch, self.now, "beat", 50 * MS))
+
+    @rule()
+    def die_and_be_buried(self):
+        """A beat and then the will: nobody takes it for alive, and none of its beats revives it."""
+        if self.lives:
+            self.beat_and_be_seen()
+            self.die()
+            for observer in self.observers:
+                assert not observer.is_alive("f1")
+                observer.on_sign("f1", self.epoch, self.now, "beat", 50 * MS)
+                assert not observer.is_alive("f1")
+
+
+TestLivesAndLies = LivesAndLies.TestCase
 
 
 def test_a_status_survives_the_wire_and_anything_else_is_refused():
