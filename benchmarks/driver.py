@@ -261,6 +261,10 @@ class Driver:
             raise AnotherBundle(
                 f"{node} runs bundle {status.bundle or 'unknown'}, not {self.bundle.id.hex()}: give all the same one"
             )
+        is_leaving = status.reason == "moved" and self._presence.is_alive(node)
+        if is_leaving and status.epoch == self._presence.view[node].epoch and node == self.bundle.manifest.sink:
+            self._link.go_back()  # the fleet was told to; its answers are there from now on
+            return
         self._presence.on_status(node, status, now_ns)
 
     def _on_answer(self, answer: Answer, now_ns: int) -> None:

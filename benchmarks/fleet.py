@@ -13,7 +13,7 @@ from broker.embedded import Kind, running_broker
 from broker.errors import FogError
 from broker.tls import Tls
 from broker.topics import require_name
-from broker.url import BrokerUrl, parse_url
+from broker.url import BrokerUrl, parse_urls
 from edge_agent.bundle import Bundle, load
 from export.data.rows import Integers
 from export.evaluation import Composed, labels, logits_by_mask
@@ -60,7 +60,7 @@ def brokers_at(where: str | None) -> Iterator[list[BrokerUrl]]:
         with running_broker(kinds[where]) as url:
             yield [url]
     elif where is not None and where.startswith("mqtt"):
-        yield [parse_url(each) for each in where.split(",")]
+        yield parse_urls(where)
     else:
         raise FogError(f"--broker {where!r}: write mqtt://HOST:PORT, embedded or mosquitto (mqtts:// for TLS)")
 

@@ -27,6 +27,16 @@ class Brokers(Generic[Url]):
         self._lost_s: float | None = None
         self._patience_s = _FIRST_PATIENCE_S
 
+    @property
+    def first(self) -> Url:
+        """The one that stands first in the list."""
+        return self._urls[0]
+
+    def go_back(self) -> None:
+        """Make the first one home again: the operator's command."""
+        self.home = self._urls[0]
+        self._lost_s = None
+
     def all(self) -> list[Url]:
         """Return every broker, home first."""
         position = self._urls.index(self.home)

@@ -11,6 +11,7 @@ import select
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from broker.url import BrokerUrl
 
 _log = logging.getLogger("fogguard.link")
 _HANDSHAKE_S: Final = 5.0
-_HASTY_HANDSHAKE_S: Final = 0.4  # if another broker stands by
+HASTY_HANDSHAKE_S: Final = 0.4  # if another broker stands by
 _STALE_S: Final = 0.25
 _NOT_YET: Final = ("Server unavailable", "Server busy")
 
@@ -58,7 +59,8 @@ class Link:
         keepalive_s: Seconds of silence after which either side may give the other up (the broker after 1.5 x).
         tls: Our certificate and the CA to believe, with `mqtts` URLs; raises TlsError with any other.
         max_bytes: The largest message that the broker may pass on to us, if there is a limit.
-        requests: The topic that takes requests, and what is called from `poll` with each of them.
+        requests: The topic (or filter) that takes requests, and what is called from `poll` with each of them.
+        handshake_s: How long a broker may take to let us in. [default: 5, or 0.4 if others stand by]
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Link:
         tls: Tls | None = None,
         max_bytes: int | None = None,
         requests: tuple[str, Callable[[Request], None]] | None = None,
+        handshake_s: float | None = None,
     ) -> None:
         for each in (url, *others):
             if tls is not None and not each.secure:
@@ -86,13 +89,14 @@ class Link:
         self.activity = 0
         """Grows with whatever is read, and with every attempt to connect: a link that moves is not hung."""
         self._brokers = Brokers([url, *others])
-        self._handshake_s = _HASTY_HANDSHAKE_S if others else _HANDSHAKE_S
+        self._handshake_s = handshake_s or (HASTY_HANDSHAKE_S if others else _HANDSHAKE_S)
         self._unread_since_s: float | None = None
         if requests is not None:
             subscriptions = [*subscriptions, (requests[0], 1)]
         self._subscriptions = [(topic, SubscribeOptions(qos=qos)) for topic, qos in subscriptions]
         self._on_message = on_message
         self._requests = requests
+        self._is_request = _matcher(requests[0]) if requests is not None else lambda _topic: False
         self._tls = tls
         self._told: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         if max_bytes is not None:
@@ -140,6 +144,16 @@ class Link:
         if not self.poll_until(lambda: self.is_up, timeout_s):
             hint = "does it take our certificate?" if self._tls else "does it want TLS, mqtts://?"
             raise LinkError(f"{self.url} accepts connections but does not answer as an MQTT 5 broker: {hint}")
+
+    @property
+    def first(self) -> BrokerUrl:
+        """The broker that stands first in the list."""
+        return self._brokers.first
+
+    def go_back(self) -> None:
+        """Leave for the first broker without a farewell; if it does not answer, `poll` finds another, as ever."""
+        self._brokers.go_back()
+        self.drop()
 
     def drop(self) -> None:
         """End this connection without a farewell; `poll` makes the next one."""
@@ -259,7 +273,7 @@ class Link:
 
     def _received(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
         topic = message.topic
-        if self._requests is None or topic != self._requests[0]:
+        if self._requests is None or not self._is_request(topic):
             self._on_message(topic, bytes(message.payload))
         elif not message.retain:  # a request that was kept would be obeyed with each new connection
             told = message.properties
@@ -305,6 +319,11 @@ class Link:
             )
         elif reason.is_failure:
             _log.warning("lost %s: %s", self.url, reason)
+
+
+def _matcher(topic_filter: str) -> Callable[[str], bool]:
+    """Return what tells whether a topic is meant; asked with every message, so a plain topic is just compared."""
+    return partial(mqtt.topic_matches_sub, topic_filter) if "+" in topic_filter else topic_filter.__eq__
 
 
 def _properties(request: Request, *, is_reply: bool = False) -> Any:

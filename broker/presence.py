@@ -1,8 +1,8 @@
 """Who is alive, as one observer has sensed it.
 
-A node's life is one epoch: it begins with a retained birth and ends with a death, which is the last
-will (`lost`), the node's own farewell (`stopped`), or what its watchdog left behind (`hung`). Deaths may
-arrive after the node was born again, and frames after their sender died: whatever carries an older epoch
+A node's life is one epoch: it begins with a retained birth and ends with a death, which is the last will (`lost`),
+the node's own farewell (`stopped`; `moved` when it goes to another broker), or what its watchdog left behind (`hung`).
+Deaths may arrive after the node was born again, and frames after their sender died: whatever carries an older epoch
 than the latest is ignored. Time comes in as an argument.
 
 Only a status is a node's word on its epoch: the node hears it too, and contradicts what somebody else has made up. A
@@ -32,7 +32,7 @@ _MAX_STATUS_BYTES: Final = 1024
 
 State = Literal["alive", "suspect", "slow", "hung", "dead"]
 Layer = Literal["none", "birth", "beat", "frame", "deadline", "will", "farewell", "watchdog"]
-Reason = Literal["", "lost", "stopped", "hung"]
+Reason = Literal["", "lost", "stopped", "moved", "hung"]
 
 
 class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,6 +65,7 @@ _DEATHS: Final[dict[Reason, tuple[State, Layer]]] = {
     "": ("dead", "will"),
     "lost": ("dead", "will"),
     "stopped": ("dead", "farewell"),
+    "moved": ("dead", "farewell"),
     "hung": ("hung", "watchdog"),
 }
 _NEVER_SEEN: Final = Sensed(state="dead", epoch=-1, since_ns=0, layer="none")

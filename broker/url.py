@@ -34,3 +34,8 @@ def parse_url(url: str) -> BrokerUrl:
     if parts.scheme not in _PORTS or not host or not port or parts.path not in ("", "/"):
         raise UrlError(f"broker {url!r}: write mqtt://HOST:PORT, or mqtts://HOST:PORT for TLS")
     return BrokerUrl(host, port, parts.scheme == "mqtts")
+
+
+def parse_urls(urls: str) -> list[BrokerUrl]:
+    """Return what several URLs with commas between them say; raises UrlError."""
+    return [parse_url(each) for each in urls.split(",")]

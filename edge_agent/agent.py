@@ -11,15 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from broker.beat import MAX_INTERVAL_MS
 from broker.errors import FogError
-from broker.link import Link, LinkError
+from broker.link import HASTY_HANDSHAKE_S, Link, LinkError
 from broker.message import Message, Request
-from broker.presence import MISSED, Reason, Status, StatusError, decode_status, encode_status
-from broker.tls import Tls
-from broker.topics import Topics, require_name
-from broker.url import BrokerUrl, parse_url
+from broker.presence import Reason, Status, StatusError, decode_status, encode_status
+from broker.topics import Topics
 from edge_agent.bundle import Bundle, load
+from edge_agent.commands import encode_reply
+from edge_agent.config import Config, ConfigError, brokers_of
 from edge_agent.epoch import is_superseded, last_epoch, next_epoch
 from edge_agent.node import Node
 from edge_agent.service import Supervisor
@@ -29,49 +28,6 @@ from edge_agent.signature import load_public_key
 _METRICS_EVERY_S = 1.0
 _FAREWELL_S = 1.0
 _BURST = 64
-
-
-class ConfigError(FogError):
-    """The agent's configuration file is missing or wrong."""
-
-
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The device's own file, JSON: which node of which bundle, and which broker, or several in the order of choice.
-
-    With `tls` it shows the broker its certificate, the same to each of several; with `verify_key` (a file, PEM) it
-    takes only a bundle that is signed with that key.
-    """
-
-    node: str
-    bundle: str
-    broker: str | tuple[str, ...]
-    fleet: str
-    state: str
-    keepalive_s: int = 2
-    threads: int = 1
-    beat_ms: int = 50
-    missed_beats: int = MISSED
-    tls: Tls | None = None
-    verify_key: str = ""
-
-
-def load_config(file: Path) -> Config:
-    """Read and check `file`; raises ConfigError."""
-    try:
-        config = msgspec.json.decode(file.read_bytes(), type=Config)
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    require_name(config.fleet, f"{file}: fleet")
-    require_name(config.node, f"{file}: node")
-    if not 1 <= config.keepalive_s <= 3600 or config.threads < 1:
-        raise ConfigError(f"{file}: keepalive_s lies between 1 and 3600, threads is at least 1")
-    if not config.broker:
-        raise ConfigError(f"{file}: broker names none: write mqtt://HOST:PORT")
-    if not 5 <= config.beat_ms <= MAX_INTERVAL_MS or not 1 <= config.missed_beats <= 1000:
-        raise ConfigError(f"{file}: beat_ms lies between 5 and {MAX_INTERVAL_MS}, missed_beats between 1 and 1000")
-    return config
 
 
 def load_session(bundle: Bundle, node: str, threads: int = 1) -> Session:
@@ -102,7 +58,7 @@ def report_hung(config: Config) -> None:
     """
     topic = Topics(config.fleet).status(config.node)
     status = Status(online=False, epoch=last_epoch(_epoch_file(config)), reason="hung")
-    first, *others = _brokers(config)
+    first, *others = brokers_of(config)
     with Link(first, _client_id(config), others=others, tls=config.tls) as link:
         link.connect()
         if not link.publish_confirmed(topic, encode_status(status), retain=True, timeout_s=_FAREWELL_S):
@@ -115,10 +71,6 @@ def _epoch_file(config: Config) -> Path:
 
 def _client_id(config: Config) -> str:
     return f"{config.fleet}-{config.node}"
-
-
-def _brokers(config: Config) -> list[BrokerUrl]:
-    return [parse_url(each) for each in ([config.broker] if isinstance(config.broker, str) else config.broker)]
 
 
 class Agent:
@@ -142,6 +94,9 @@ class Agent:
         self._remembered_epoch: int | None = None
         self._was_up = False
         self._is_epoch_used = True
+        self._is_leaving = False
+        self._client_id = _client_id(config)
+        self._tls = config.tls
         self._node = Node(
             config.node,
             bundle,
@@ -152,10 +107,10 @@ class Agent:
             beat_ms=min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4)),  # its echo feeds the watchdog
             missed=config.missed_beats,
         )
-        first, *others = _brokers(config)
+        first, *others = brokers_of(config)
         self._link = Link(
             first,
-            _client_id(config),
+            self._client_id,
             others=others,
             subscriptions=[(self._own_status, 1), *self._node.subscriptions],
             on_message=self._on_message,
@@ -177,6 +132,8 @@ class Agent:
         with self._link:
             while not self._is_stopping():
                 self._work(wake_s)
+                if self._is_leaving:
+                    self._leave()
                 now_s = time.monotonic()
                 if now_s >= next_metrics_s:
                     next_metrics_s = now_s + _METRICS_EVERY_S
@@ -238,8 +195,27 @@ class Agent:
     def _on_request(self, request: Request) -> None:
         """Reply to the operator, but nowhere else than where a node's replies belong."""
         reply = self._node.on_request(request.payload)
-        if reply is not None and request.reply_to == self._own_reply:
-            self._link.reply(request, reply)
+        if reply is None or request.reply_to != self._own_reply:
+            return
+        url, is_away = str(self._link.url), self._link.url != self._link.first
+        refusal = self._try_first() if is_away and reply.command in ("probe", "return") else ""
+        self._link.reply(request, encode_reply(msgspec.structs.replace(reply, broker=url, refusal=refusal)))
+        self._is_leaving = is_away and reply.command == "return" and not refusal
+
+    def _try_first(self) -> str:
+        """Return why the first broker does not let this node in; empty if it does."""
+        try:
+            with Link(self._link.first, self._client_id, tls=self._tls, handshake_s=HASTY_HANDSHAKE_S) as attempt:
+                attempt.connect(HASTY_HANDSHAKE_S)
+        except FogError as error:
+            return str(error)
+        return ""
+
+    def _leave(self) -> None:
+        """Go back to the first broker; the last word at this one tells those who follow the fleet."""
+        self._link.publish_confirmed(self._own_status, self._status("moved"), retain=True, timeout_s=_FAREWELL_S)
+        self._link.go_back()
+        self._is_leaving = False
 
     def _on_own_status(self, payload: bytes) -> None:
         """Begin anew after what the broker remembers, if the epoch file does not: a new card, a wiped folder."""
@@ -247,7 +223,9 @@ class Agent:
             known = decode_status(payload)
         except StatusError:
             return
-        if is_superseded(self._node.epoch, known) and not self._is_stopping():
+        if self._is_leaving or self._is_stopping():
+            return
+        if is_superseded(self._node.epoch, known):
             self._remembered_epoch = known.epoch
             self._is_epoch_used = True
             self._link.drop()

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from broker.errors import FogError
-from edge_agent.agent import load_config, report_hung, run
+from edge_agent.agent import report_hung, run
+from edge_agent.config import load_config
 from edge_agent.selftest import self_test
 from edge_agent.service import StopSignal, Supervisor, log_to_stderr
 

@@ -10,7 +10,7 @@ import msgspec
 from broker.errors import FogError
 from edge_agent.metrics import Metrics
 
-Command = Literal["ping", "metrics"]
+Command = Literal["ping", "metrics", "probe", "return"]
 _MAX_BYTES: Final = 1024
 
 
@@ -25,12 +25,18 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The reply to a request; `metrics` only if these were asked for."""
+    """The reply to a request; `metrics` only if these were asked for.
+
+    `broker` is where the node is, as it calls it, and `refusal` why it does not `return` to its first broker, or could
+    not (`probe`); empty if it does, could, or is there already.
+    """
 
     command: Command
     node: str
     epoch: int
     bundle: str
+    broker: str = ""
+    refusal: str = ""
     metrics: Metrics | None = None
 
 

@@ -19,7 +19,7 @@ from broker.presence import MISSED, Presence, StatusError, decode_status
 from broker.topics import Topics
 from edge_agent.answer import Answer, guess, softmax
 from edge_agent.bundle import Bundle
-from edge_agent.commands import CommandError, Reply, decode_ask, encode_reply
+from edge_agent.commands import CommandError, Reply, decode_ask
 from edge_agent.flow import ancestors, fed
 from edge_agent.gather import Gather, Gathered
 from edge_agent.heart import Heart
@@ -149,8 +149,8 @@ class Node:
                     self._lose(source)
             self._finish(gathered)
 
-    def on_request(self, payload: bytes) -> bytes | None:
-        """Return the reply to the operator's request, None if it is none, which is counted."""
+    def on_request(self, payload: bytes) -> Reply | None:
+        """Return the reply to the operator's request, as far as a node knows; None if it is none, which is counted."""
         try:
             command = decode_ask(payload).command
         except CommandError:
@@ -158,7 +158,7 @@ class Node:
             return None
         metrics = self.metrics() if command == "metrics" else None
         bundle = self._bundle.id.hex()
-        return encode_reply(Reply(command=command, node=self.name, epoch=self.epoch, bundle=bundle, metrics=metrics))
+        return Reply(command=command, node=self.name, epoch=self.epoch, bundle=bundle, metrics=metrics)
 
     def metrics(self) -> Metrics:
         """Return the counters and the view."""

@@ -7,8 +7,9 @@ from typing import Final
 import numpy as np
 
 from broker.frame import Dtype, Vector
-from edge_agent.agent import Config, load_session
+from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, BundleDamaged, load
+from edge_agent.config import Config
 from edge_agent.session import runtime_versions
 from edge_agent.signature import load_public_key
 

@@ -1,36 +1,163 @@
-"""Ask one node something, as the operator."""
+"""Ask nodes something, as the operator, at whichever of the brokers they are; and tell them to go back to the first."""
 
 import secrets
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, NamedTuple
 
+from broker.epoch import is_later
 from broker.errors import FailureFound
-from broker.link import Link
+from broker.link import Link, LinkError
 from broker.message import Request
+from broker.presence import Status, StatusError, decode_status
 from broker.tls import Tls
 from broker.topics import Topics
 from broker.url import BrokerUrl
 from edge_agent.commands import Command, Reply, decode_reply, encode_ask
 
+_QUIET_S: Final = 0.3
+_REPLY_S: Final = 5.0
+_BACK_S: Final = 10.0
+
 
 class NoReply(FailureFound):
-    """A node did not answer."""
+    """A node did not answer, or is nowhere."""
 
 
-def ask(url: BrokerUrl, fleet: str, node: str, command: Command, tls: Tls | None, timeout_s: float = 5.0) -> Reply:
-    """Send a request and return the reply; raises LinkError, or NoReply after `timeout_s` seconds."""
+class NotMoved(FailureFound):
+    """The fleet did not go back to its first broker."""
+
+
+class Place(NamedTuple):
+    """Where a node is, and in which epoch it was born there."""
+
+    url: BrokerUrl
+    epoch: int
+
+
+def ask(url: BrokerUrl, fleet: str, nodes: Collection[str], command: Command, tls: Tls | None) -> dict[str, Reply]:
+    """Send each of `nodes` a request, all at once, and return their replies; raises LinkError or NoReply."""
     topics = Topics(fleet)
-    replies: list[bytes] = []
-    request = Request(encode_ask(command), topics.reply(node), secrets.token_bytes(8))
+    asked = {secrets.token_bytes(8): node for node in nodes}
+    replies: dict[str, Reply] = {}
 
     def on_reply(reply: Request) -> None:
-        if reply.correlation == request.correlation:
-            replies.append(reply.payload)
+        node = asked.get(reply.correlation)
+        if node is not None:
+            replies[node] = decode_reply(reply.payload)
 
-    with Link(url, f"{fleet}-ask-{request.correlation.hex()}", tls=tls, requests=(request.reply_to, on_reply)) as link:
+    with Link(url, _client_id(fleet), tls=tls, requests=(topics.reply("+"), on_reply)) as link:
         link.connect()
-        link.request(topics.cmd(node), request)
-        if not link.poll_until(lambda: bool(replies), timeout_s):
+        for correlation, node in asked.items():
+            link.request(topics.cmd(node), Request(encode_ask(command), topics.reply(node), correlation))
+        if not link.poll_until(lambda: len(replies) == len(asked), _REPLY_S):
+            silent = ", ".join(node for node in nodes if node not in replies)
             raise NoReply(
-                f"{node} of fleet {fleet} says nothing within {timeout_s:.0f} s: "
+                f"{silent} of fleet {fleet} says nothing within {_REPLY_S:.0f} s: "
                 "does it run, and does this broker let you command it?"
             )
-    return decode_reply(replies[0])
+    return {node: replies[node] for node in nodes}
+
+
+def find(urls: Sequence[BrokerUrl], fleet: str, tls: Tls | None) -> dict[str, Place]:
+    """Return where each node that is online is, by the births that the brokers keep.
+
+    Raises LinkError if none of them answers, NoReply if nobody is there.
+    """
+    found: dict[str, Place] = {}
+    failure: LinkError | None = None
+    answering = 0
+    for url in urls:
+        try:
+            with _statuses(url, fleet, tls) as (link, statuses):
+                _listen(link, statuses)
+        except LinkError as error:
+            failure = error
+            continue
+        answering += 1
+        for node, status in statuses.items():
+            if status.online and (node not in found or is_later(status.epoch, found[node].epoch)):
+                found[node] = Place(url, status.epoch)
+    if failure and not answering:
+        raise failure
+    if not found:
+        raise NoReply(f"no node of fleet {fleet} is online at {', '.join(map(str, urls))}")
+    return found
+
+
+def ask_wherever(places: dict[str, Place], fleet: str, command: Command, tls: Tls | None) -> dict[str, Reply]:
+    """Ask nodes where they are, and return their replies; raises LinkError or NoReply."""
+    replies: dict[str, Reply] = {}
+    for url in dict.fromkeys(place.url for place in places.values()):
+        there = [node for node, place in places.items() if place.url == url]
+        replies.update(ask(url, fleet, there, command, tls))
+    return {node: replies[node] for node in places}
+
+
+def bring_back(places: dict[str, Place], first: BrokerUrl, fleet: str, tls: Tls | None) -> dict[str, Reply]:
+    """Tell nodes to go back to their first broker, and return once all are born there.
+
+    Nobody is told before all have found that broker to let them in. Raises LinkError, NoReply or NotMoved.
+    """
+    away = {node: place for node, place in places.items() if place.url != first}
+    with _statuses(first, fleet, tls):
+        pass  # it answers here, at least
+    _require_willing(ask_wherever(away, fleet, "probe", tls), "nobody was told to move")
+    replies = ask_wherever(away, fleet, "return", tls)
+    _require_willing(replies, "the others moved")
+    with _statuses(first, fleet, tls) as (link, born):
+
+        def late() -> list[str]:
+            return [
+                node
+                for node, place in away.items()
+                if not (node in born and born[node].online and is_later(born[node].epoch, place.epoch))
+            ]
+
+        if not link.poll_until(lambda: not late(), _BACK_S):
+            raise NotMoved(
+                f"{', '.join(late())} did not come to {first} within {_BACK_S:.0f} s: is it the first in their own "
+                "list? A node that does not get in where it was told to goes on to the next"
+            )
+        return {
+            node: Reply(
+                command="return", node=node, epoch=born[node].epoch, bundle=born[node].bundle, broker=str(first)
+            )
+            for node in away
+        }
+
+
+def _listen(link: Link, statuses: dict[str, Status]) -> None:
+    """Return once nothing more comes of what the broker keeps."""
+    heard = -1
+    while len(statuses) > heard:
+        heard = len(statuses)
+        link.poll_until(lambda: False, _QUIET_S)
+
+
+def _require_willing(replies: dict[str, Reply], outcome: str) -> None:
+    for node, reply in replies.items():
+        if reply.refusal:
+            raise NotMoved(f"{node} stays at {reply.broker}, and {outcome}: {reply.refusal}")
+
+
+def _client_id(fleet: str) -> str:
+    return f"{fleet}-ask-{secrets.token_hex(8)}"
+
+
+@contextmanager
+def _statuses(url: BrokerUrl, fleet: str, tls: Tls | None) -> Iterator[tuple[Link, dict[str, Status]]]:
+    """Yield a link to a broker and the last status of each node, as the link hears them; raises LinkError."""
+    topics = Topics(fleet)
+    statuses: dict[str, Status] = {}
+
+    def on_message(topic: str, payload: bytes) -> None:
+        try:
+            statuses[topic.split("/")[2]] = decode_status(payload)
+        except StatusError:
+            return
+
+    every = [(topics.status("+"), 1)]
+    with Link(url, _client_id(fleet), tls=tls, subscriptions=every, on_message=on_message) as link:
+        link.connect()
+        yield link, statuses

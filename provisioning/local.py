@@ -12,8 +12,8 @@ import msgspec
 from broker.errors import FailureFound
 from broker.process import spawn, stop
 from broker.url import BrokerUrl
-from edge_agent.agent import Config
 from edge_agent.bundle import Bundle
+from edge_agent.config import Config
 
 
 class AgentDied(FailureFound):

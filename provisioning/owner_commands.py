@@ -61,14 +61,19 @@ def pki_init(
 
 @owner.command(epilog="Example: fogguard ask f1 metrics --broker mqtts://broker.local --fleet house --tls pki")
 def ask(
-    node: Annotated[str, typer.Argument(help="Which node.")],
+    node: Annotated[str, typer.Argument(help="Which node, or all.")],
     fleet: Annotated[str, typer.Option(help="The fleet's name.")],
-    command: Annotated[Literal["ping", "metrics"], typer.Argument(help="What.")] = "ping",
-    broker: Annotated[str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS")] = "mqtt://127.0.0.1:1883",
+    command: Annotated[
+        Literal["ping", "metrics", "probe", "return"],
+        typer.Argument(help="What; return: go back to the first broker; probe: would it let you in?"),
+    ] = "ping",
+    broker: Annotated[
+        str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS; several with commas, in the agents' order.")
+    ] = "mqtt://127.0.0.1:1883",
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:
-    """Ask a node whether it is there, or for its counters, as the operator."""
+    """Ask nodes whether they are there or for their counters, or tell them to go back to their first broker."""
     import time
 
     import msgspec
@@ -76,17 +81,35 @@ def ask(
     from benchmarks.terminal import results
     from broker.tls import files_of
     from broker.topics import require_name
-    from broker.url import parse_url
-    from provisioning.asking import ask as ask_node
+    from broker.url import parse_urls
+    from provisioning import asking
     from provisioning.pki import OPERATOR
 
     require_writable(json)
     require_name(node, "node")
     require_name(fleet, "fleet")
+    urls, files = parse_urls(broker), files_of(tls, OPERATOR) if tls else None
     began_s = time.monotonic()
-    reply = ask_node(parse_url(broker), fleet, node, command, files_of(tls, OPERATOR) if tls else None)
+    if node != "all" and len(urls) == 1 and command != "return":
+        replies = asking.ask(urls[0], fleet, [node], command, files)
+    else:
+        found = asking.find(urls, fleet, files)
+        if node != "all" and node not in found:
+            raise asking.NoReply(f"{node} of fleet {fleet} is not online at {broker}: {', '.join(found)} are")
+        places = found if node == "all" else {node: found[node]}
+        if command == "return":
+            replies = asking.bring_back(places, urls[0], fleet, files)
+            stayed = [each for each in places if each not in replies]
+            results.print(f"{len(replies)} came back to {urls[0]}, {len(stayed)} were there")
+        else:
+            replies = asking.ask_wherever(places, fleet, command, files)
     seconds = time.monotonic() - began_s
-    results.print(f"{node}: epoch {reply.epoch}, bundle {reply.bundle}, answered within {1e3 * seconds:.0f} ms")
-    if reply.metrics:
-        results.print_json(msgspec.json.encode(reply.metrics).decode())
-    write(json, {**msgspec.to_builtins(reply), "seconds": seconds})
+    for name, reply in replies.items():
+        results.print(f"{name}: epoch {reply.epoch}, bundle {reply.bundle}, at {reply.broker}", soft_wrap=True)
+        if reply.refusal:
+            results.print(f"{name}: cannot go back: {reply.refusal}", soft_wrap=True)
+        if reply.metrics:
+            results.print_json(msgspec.json.encode(reply.metrics).decode())
+    results.print(f"answered within {1e3 * seconds:.0f} ms")
+    told = {name: msgspec.to_builtins(reply) for name, reply in replies.items()}
+    write(json, {**told.get(node, {"nodes": told}), "seconds": seconds})

@@ -26,8 +26,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from broker.tls import Tls
-from edge_agent.agent import Config
 from edge_agent.bundle import MANIFEST, Bundle
+from edge_agent.config import Config
 from edge_agent.signature import SIGNATURE
 from provisioning.inventory import Inventory
 from provisioning.units import AGENT_CREDENTIALS, SIGNING_KEY

@@ -17,7 +17,7 @@ from broker.beat import Beat, encode_beat
 from broker.frame import Frame, encode
 from broker.link import Link
 from broker.topics import Topics
-from edge_agent.agent import Config
+from edge_agent.config import Config
 from edge_agent.metrics import Metrics
 
 TOPICS = Topics("test")
@@ -28,7 +28,7 @@ def agent(tmp_path, broker, bundle, node="e1", keepalive_s=1, **environment):
     config = Config(
         node=node,
         bundle=str(bundle),
-        broker=str(broker),
+        broker=broker if isinstance(broker, list) else str(broker),
         fleet="test",
         state=str(tmp_path / "state"),
         keepalive_s=keepalive_s,

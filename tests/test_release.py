@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from retrained import retrained
 
-from edge_agent.agent import load_config
 from edge_agent.bundle import BundleDamaged, load
+from edge_agent.config import load_config
 from edge_agent.selftest import self_test
 from edge_agent.signature import SignatureRefused
 from provisioning import pki

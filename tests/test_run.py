@@ -13,7 +13,7 @@ import pytest
 from support import command
 
 from broker.embedded import running_broker
-from edge_agent.agent import Config
+from edge_agent.config import Config
 
 
 @contextmanager

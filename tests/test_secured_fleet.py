@@ -14,8 +14,8 @@ from support import command
 from broker.message import Request
 from broker.process import spawn, stop
 from broker.topics import Topics
-from edge_agent.agent import Config
 from edge_agent.commands import decode_reply, encode_ask
+from edge_agent.config import Config
 
 T = Topics("house")
 
