@@ -227,11 +227,22 @@ class Link:
             self._client.publish(request.reply_to, payload, 0, False, _properties(request, is_reply=True))
 
     def publish_confirmed(self, topic: str, payload: bytes, *, retain: bool, timeout_s: float) -> bool:
-        """Publish with QoS 1 and poll until the broker has it; return whether it did in time."""
+        """Publish with QoS 1 and poll until the broker has it; return whether it took it in time."""
         if not self.is_up:
             return False
-        sent = self._client.publish(topic, payload, 1, retain)
-        return self.poll_until(lambda: sent.is_published() or not self.is_up, timeout_s) and self.is_up
+        refused: list[int] = []
+
+        def on_publish(_c: mqtt.Client, _u: Any, mid: int, reason: Any, _p: Any) -> None:
+            if reason.is_failure:
+                refused.append(mid)
+
+        self._client.on_publish = on_publish  # for now only: it would be called for each tensor too
+        try:
+            sent = self._client.publish(topic, payload, 1, retain)
+            is_over = self.poll_until(lambda: sent.is_published() or not self.is_up, timeout_s)
+        finally:
+            self._client.on_publish = None
+        return is_over and self.is_up and sent.mid not in refused
 
     def _attempt(self, urls: Sequence[BrokerUrl]) -> None:
         """Begin a connection to the first of `urls` that takes one; raises OSError if none does."""

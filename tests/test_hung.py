@@ -1,0 +1,66 @@
+"""`fogguard-agent --hung` over TLS: what systemd runs when it has ended an agent that hung."""
+
+import contextlib
+import json
+import subprocess
+
+from secured import FLEET, fleet_keys, link, secured
+from support import command
+
+from broker.process import spawn, stop
+from broker.topics import Topics
+
+T = Topics(FLEET)
+
+
+def configured(folder, node, url, bundle, keys, identity=None):
+    """A configuration for `node`, with the certificate of `identity`."""
+    identity = identity or node
+    tls = {
+        "ca": str(keys / "ca.crt"),
+        "certificate": str(keys / f"{identity}.crt"),
+        "key": str(keys / f"{identity}.key"),
+    }
+    rest = {"bundle": str(bundle.path), "broker": str(url), "fleet": FLEET, "state": str(folder / "state")}
+    file = folder / f"{node}-{identity}.json"
+    file.write_text(json.dumps({"node": node, "tls": tls, **rest}))
+    return file
+
+
+def report_hung(file):
+    return subprocess.run(
+        [command("fogguard-agent"), "--config", file, "--hung"], capture_output=True, text=True, timeout=30
+    )
+
+
+def test_the_watchdog_s_word_comes_through_with_the_node_s_certificate_and_no_other(tmp_path, bundle):
+    keys = fleet_keys(tmp_path / "pki", bundle.manifest)
+    with secured(bundle.manifest, keys) as url, contextlib.ExitStack() as stack:
+        heard = []
+        watcher = stack.enter_context(link(url, keys, "watcher", [T.metrics("f2"), T.status("e1")], heard))
+        watcher.connect()
+
+        def sees(state):
+            told = [json.loads(payload) for topic, payload in heard if topic == T.metrics("f2")]
+            return bool(told) and told[-1]["view"]["e1"]["state"] == state
+
+        files = {node: configured(tmp_path, node, url, bundle, keys) for node in ("e1", "f2")}
+        agents = {}
+        for node, file in files.items():
+            log = tmp_path / f"{node}.log"
+            agents[node] = spawn([command("fogguard-agent"), "--config", str(file)], log=log, folder=tmp_path)
+            stack.callback(stop, agents[node])
+        assert watcher.poll_until(lambda: sees("alive"), 30)
+        agents["e1"].kill()
+        assert watcher.poll_until(lambda: sees("dead"), 5)
+
+        refused = report_hung(configured(tmp_path, "e1", url, bundle, keys, identity="f1"))
+        assert (refused.returncode, "did not confirm that e1 hung" in refused.stderr) == (2, True), refused.stderr
+        watcher.poll_until(lambda: False, 0.5)
+        assert sees("dead")
+
+        done = report_hung(files["e1"])
+        assert done.returncode == 0, done.stderr
+        assert watcher.poll_until(lambda: sees("hung"), 5)
+        last = [json.loads(payload) for topic, payload in heard if topic == T.status("e1")][-1]
+        assert (last["online"], last["epoch"], last["reason"]) == (False, 1, "hung")
