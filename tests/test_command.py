@@ -66,6 +66,8 @@ def processes_naming(text):
         ("data import nothing x", "unknown data set 'nothing': there are watch, mhealth, camera"),
         ("data import mhealth nowhere.zip", "nowhere.zip: no such file or folder; download"),
         ("data import watch full", "watch needs no import"),
+        ("ask all return --fleet h --broker mqtt://127.0.0.1:9,x", "broker 'x': write mqtt://HOST:PORT"),
+        ("ask all --fleet h --broker mqtt://127.0.0.1:9", "no broker answers at mqtt://127.0.0.1:9"),
         ("run", "Missing argument"),
         ("run BUNDLE --steps many", "Invalid value for '--steps'"),
         ("nonsense", "No such command 'nonsense'"),
