@@ -200,7 +200,8 @@ class Agent:
         url, is_away = str(self._link.url), self._link.url != self._link.first
         refusal = self._try_first() if is_away and reply.command in ("probe", "return") else ""
         self._link.reply(request, encode_reply(msgspec.structs.replace(reply, broker=url, refusal=refusal)))
-        self._is_leaving = is_away and reply.command == "return" and not refusal
+        if is_away and reply.command == "return" and not refusal:
+            self._is_leaving = True
 
     def _try_first(self) -> str:
         """Return why the first broker does not let this node in; empty if it does."""
