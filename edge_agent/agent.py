@@ -12,10 +12,11 @@ from pathlib import Path
 import msgspec
 
 from broker.errors import FogError
-from broker.link import HASTY_HANDSHAKE_S, Link, LinkError
+from broker.link import HASTY_HANDSHAKE_S, Link, LinkError, LinkLost
 from broker.message import Message, Request
 from broker.presence import Reason, Status, StatusError, decode_status, encode_status
 from broker.topics import Topics
+from broker.url import BrokerUrl
 from edge_agent.bundle import Bundle, load
 from edge_agent.commands import encode_reply
 from edge_agent.config import Config, ConfigError, brokers_of
@@ -54,15 +55,25 @@ def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool])
 def report_hung(config: Config) -> None:
     """Publish, in place of the agent that its watchdog has ended, that it hung: its last will cannot know.
 
-    Raises EpochError, LinkError or TlsError.
+    At every broker of its list that answers, for the fleet may be at any. Raises EpochError, TlsError, or LinkError or
+    LinkLost if none takes it.
     """
+    status = encode_status(Status(online=False, epoch=last_epoch(_epoch_file(config)), reason="hung"))
+    failures = [_leave_word(config, url, status) for url in brokers_of(config)]
+    if failures[0] is not None and None not in failures:
+        raise failures[0]
+
+
+def _leave_word(config: Config, url: BrokerUrl, status: bytes) -> LinkError | LinkLost | None:
+    """Publish the status of a node in its place; return why the broker did not take it, None if it did."""
     topic = Topics(config.fleet).status(config.node)
-    status = Status(online=False, epoch=last_epoch(_epoch_file(config)), reason="hung")
-    first, *others = brokers_of(config)
-    with Link(first, _client_id(config), others=others, tls=config.tls) as link:
-        link.connect()
-        if not link.publish_confirmed(topic, encode_status(status), retain=True, timeout_s=_FAREWELL_S):
-            raise LinkError(f"{link.url} did not confirm that {config.node} hung")
+    try:
+        with Link(url, _client_id(config), tls=config.tls) as link:
+            link.connect()
+            is_taken = link.publish_confirmed(topic, status, retain=True, timeout_s=_FAREWELL_S)
+    except (LinkError, LinkLost) as error:
+        return error
+    return None if is_taken else LinkError(f"{url} did not confirm that {config.node} hung")
 
 
 def _epoch_file(config: Config) -> Path:

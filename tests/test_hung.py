@@ -6,7 +6,9 @@ import subprocess
 
 from secured import FLEET, fleet_keys, link, secured
 from support import command
+from test_agent import TOPICS, listener
 
+from broker.embedded import running_broker
 from broker.process import spawn, stop
 from broker.topics import Topics
 
@@ -64,3 +66,17 @@ def test_the_watchdog_s_word_comes_through_with_the_node_s_certificate_and_no_ot
         assert watcher.poll_until(lambda: sees("hung"), 5)
         last = [json.loads(payload) for topic, payload in heard if topic == T.status("e1")][-1]
         assert (last["online"], last["epoch"], last["reason"]) == (False, 1, "hung")
+
+
+def test_the_word_is_left_wherever_the_fleet_is_at_the_second_broker_of_a_list_too(tmp_path, bundle):
+    with running_broker() as first, running_broker() as second, listener(second, TOPICS.status("e1")) as (hears, heard):
+        brokers = ["mqtt://127.0.0.1:9", str(first), str(second)]
+        config = {"node": "e1", "bundle": str(bundle.path), "broker": brokers, "fleet": "test", "state": str(tmp_path)}
+        (tmp_path / "e1.json").write_text(json.dumps(config))
+        done = report_hung(tmp_path / "e1.json")
+        assert done.returncode == 0, done.stderr
+        assert hears.poll_until(lambda: heard, 5)
+        assert json.loads(heard[0][1])["reason"] == "hung"
+        (tmp_path / "e1.json").write_text(json.dumps({**config, "broker": brokers[:1]}))
+        done = report_hung(tmp_path / "e1.json")
+        assert (done.returncode, "no broker answers at mqtt://127.0.0.1:9" in done.stderr) == (2, True)
