@@ -1,10 +1,13 @@
 """`fogguard bench`: how fast, and how soon failures are sensed; each command imports what it needs when it is used."""
 
-from typing import Annotated, Literal
+import contextlib
+import logging
+from typing import Annotated, Any, Literal
 
 import typer
+from msgspec.structs import asdict
 
-from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, Window, require_writable, write
+from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, Window, require_writable, seconds_of, write
 
 bench = typer.Typer(no_args_is_help=True, help="Measure how fast things are, and how soon failures are sensed.")
 
@@ -25,8 +28,6 @@ def accuracy(
 
     Nodes fail and come back one at a time. Only rows count that are fed once every living node sees who is dead.
     """
-    from msgspec.structs import asdict
-
     from benchmarks import accuracy
     from benchmarks.environment import head
     from benchmarks.fleet import FLAT_OUT, running_trial
@@ -125,6 +126,49 @@ def latency(
     ]
     print_table("what the agents cost", columns, costs)
     write(json, found, start)
+
+
+@bench.command("soak", epilog="Example: fogguard bench soak demo/bundle --for 30m --json soak.json")
+def soak(
+    bundle: BundlePath,
+    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="45s, 30m, 8h.")] = "30m",
+    seed: Annotated[int, typer.Option(help="Of what goes wrong, and when.", min=0)] = 0,
+    window: Window = 16,
+    broker: Annotated[
+        Literal["embedded", "mosquitto"] | None, typer.Option(help="It is started here. [default: what is here]")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Keep a local fleet at full load while nodes, the broker and messages go wrong, and account for everything.
+
+    Nodes are killed and restarted, frozen and thawed, the broker is restarted, and malformed messages come in bursts.
+    Fails if a step is lost but by the broker, a label is wrong, a counter does not add up, or memory grows.
+    """
+    from benchmarks.environment import head
+    from benchmarks.fleet import FLAT_OUT, running_trial
+    from benchmarks.soak import Soak
+    from benchmarks.soaked import Soaked, line, require_ok
+    from benchmarks.terminal import print_soak, progress_bar, say
+    from broker.embedded import LocalBroker
+
+    require_writable(json)
+    planned_s = seconds_of(duration)
+    start = head(emulated="every node is a process on this machine, killed by SIGKILL or frozen by SIGSTOP; loopback")
+    for name in ("driver", "link"):  # lost connections and what is malformed are what we came for
+        logging.getLogger(f"fogguard.{name}").setLevel(logging.ERROR)
+    with LocalBroker(broker) as own, contextlib.ExitStack() as stack:
+        options: dict[str, Any] = {"broker": str(own.url), "rate": FLAT_OUT, "window": window, "progress": say}
+        trial = stack.enter_context(running_trial(bundle, **options))
+        update = stack.enter_context(progress_bar("soaking, seconds"))
+        about = {"bundle": trial.bundle.id.hex(), "fog": trial.bundle.manifest.name, "broker": own.kind}
+
+        def report(found: Soaked) -> None:
+            write(json, {**about, "window": window, **asdict(found)}, start)
+            update(round(found.elapsed_s), round(planned_s), line(found))
+
+        found = Soak(trial, own, planned_s, seed, report).run()
+    print_soak(found)
+    require_ok(found)
 
 
 @bench.command("training", epilog="Example: fogguard bench training --json training.json")

@@ -106,6 +106,15 @@ class Driver:
     ) -> None:
         self._link.__exit__(kind, error, trace)
 
+    @property
+    def fed(self) -> int:
+        """How many steps were fed so far."""
+        return self._step - (self._epoch << 32)
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send anything at all, as a member of the fleet could."""
+        self._link.publish(topic, payload)
+
     def wait_for(self, nodes: Collection[str], timeout_s: float = _SETTLE_S) -> None:
         """Return once all of `nodes` are born and the sink sees them; raises FleetSilent."""
         sink = self.bundle.manifest.sink
@@ -121,6 +130,22 @@ class Driver:
                 f"after {timeout_s:.0f} s nothing is heard of {', '.join(silent) or 'the sink'}: "
                 "are the agents running, with this fleet's name and this broker?"
             )
+
+    def outlive(self, restart: Callable[[], None], timeout_s: float = _SETTLE_S) -> None:
+        """Let the broker be restarted, and return once every living node has begun another life; raises FleetSilent.
+
+        What was under way died with the broker.
+        """
+        before = {node: sensed.epoch for node, sensed in self._presence.view.items() if sensed.state == "alive"}
+        restart()
+
+        def mourned() -> list[str]:
+            self.watch()
+            return [node for node, epoch in before.items() if self._presence.view[node].epoch == epoch]
+
+        if not self._link.poll_until(lambda: not mourned(), timeout_s):
+            raise FleetSilent(f"{timeout_s:.0f} s after the broker's restart {', '.join(mourned())} had not come back")
+        self._open.clear()
 
     def begin(self, name: str, alive: frozenset[str], *, noticed: bool = False) -> None:
         """Begin a phase; the steps under way belong to its transition.

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.fleet import brokers_at
 from benchmarks.floor import STEP, running_floor
+from benchmarks.memory import rss_mb
 from broker.errors import FailureFound, FogError
 from broker.frame import HEADER_BYTES, Frame, Vector, encode
 from broker.link import Link
@@ -184,7 +185,7 @@ def measure(
         for number in range(rounds):
             progress(f"round {number + 1} of {rounds}: {steps} steps one by one, {steps} with {window} under way")
             pairs.append((fleet.round(steps, window), floor.round(steps, window)))
-        rss_mb = {node: _rss_mb(pid) for node, pid in agents.pids.items()}
+        resident_mb = {node: rss_mb(pid) for node, pid in agents.pids.items()}
     return {
         "fog": bundle.manifest.name,
         "steps": steps,
@@ -193,7 +194,7 @@ def measure(
         **_figures([each for each, _ in pairs]),
         "floor": _figures([each for _, each in pairs]),
         "ratio": _ratios(pairs),
-        "rss_mb": rss_mb,
+        "rss_mb": resident_mb,
         "ready_s": ready_s,
         "idle_cpu_percent": idle_cpu_percent,
         "bytes": _bytes(bundle),
@@ -256,11 +257,6 @@ def _idle(agents: LocalFleet) -> dict[str, float]:
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _rss_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def _bytes(bundle: Bundle) -> dict[str, int]:

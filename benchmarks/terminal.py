@@ -15,6 +15,7 @@ from benchmarks.phases import PhaseReport
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
     from benchmarks.failover import By, Failover
+    from benchmarks.soaked import Soaked
     from export.average import Average, Evaluation
     from export.check import Finding  # brings torch, which most commands do not need
 
@@ -200,3 +201,27 @@ def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
         f"{len(found.masks)} masks, {equal} of {compared} labels equal, {sum(each.lost for each in found.masks)} steps "
         f"lost, {found.steps_per_s:.0f} steps a second while rows were fed"
     )
+
+
+def print_soak(found: "Soaked") -> None:
+    """Print what became of the steps, what each agent holds in memory, and what was violated."""
+    steps = found.steps
+    rows = [(name.replace("_", " "), str(getattr(steps, name))) for name in steps.__struct_fields__]
+    rows += [(f"{event} events", str(count)) for event, count in sorted(found.events.items())]
+    rows += [
+        ("malformed messages, all refused" if found.ok else "malformed messages", str(found.malformed)),
+        ("times all counters were held against each other", str(found.books)),
+        ("longest outage, ms", f"{found.longest_outage_ms:.0f}"),
+    ]
+    print_table(f"{found.elapsed_s:.0f} s of soak, seed {found.seed}", ("", "n"), rows)
+    lives = [(node, each, max(each, key=lambda life: life.age_s)) for node, each in found.memory.items()]
+    print_table(
+        "resident memory",
+        ("agent", "processes", "longest life s", "warm MB", "last MB"),
+        [
+            (node, str(len(each)), *(f"{value:.1f}" for value in (old.age_s, old.warm_mb, old.last_mb)))
+            for node, each, old in lives
+        ],
+    )
+    for text in found.violations:
+        results.print(f"VIOLATED {text}", style="bold red", soft_wrap=True)

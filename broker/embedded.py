@@ -8,12 +8,14 @@ import contextlib
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 from typing import Final, Literal
 
 from broker.errors import FogError
@@ -68,21 +70,62 @@ def running_broker(kind: Kind | None = None, host: str = LOOPBACK, port: int = 0
 
     Raises BrokerError if the port is taken, the broker is not installed or it does not come up.
     """
-    kind = kind or choose_kind()
-    url = BrokerUrl(host, _require_free(host, port))
-    with tempfile.TemporaryDirectory(prefix="fogguard-broker-") as name:
-        folder = Path(name)
-        log = folder / "broker.log"
-        child = spawn(_command(kind, url, folder), log=log, folder=folder)
+    with LocalBroker(kind, host, port) as broker:
+        yield broker.url
+
+
+class LocalBroker:
+    """A broker on this machine that runs until the block ends, and can be restarted in its place.
+
+    Args:
+        kind: Which; by default what is here.
+        host: Where it listens.
+        port: 0 takes a free one.
+    """
+
+    def __init__(self, kind: Kind | None = None, host: str = LOOPBACK, port: int = 0) -> None:
+        self.kind = kind or choose_kind()
+        self.url = BrokerUrl(host, _require_free(host, port))
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "LocalBroker":
+        """Start it; raises BrokerError."""
+        self._folder = tempfile.TemporaryDirectory(prefix="fogguard-broker-")
         try:
-            ends_s = time.monotonic() + _READY_S
-            while not _answers(url):
-                if child.poll() is not None or time.monotonic() > ends_s:
-                    raise BrokerError(f"the {kind} broker did not start at {url}: {log.read_text().strip()[-400:]}")
-                time.sleep(0.02)
-            yield url
-        finally:
-            stop(child)
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def restart(self) -> None:
+        """SIGKILL it and start it again, at the same address, remembering nothing; raises BrokerError."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+        self._start()
+
+    def _start(self) -> None:
+        folder = Path(self._folder.name)
+        log = folder / "broker.log"
+        child = self._child = spawn(_command(self.kind, self.url, folder), log=log, folder=folder)
+        ends_s = time.monotonic() + _READY_S
+        while not _answers(self.url):
+            if child.poll() is not None or time.monotonic() > ends_s:
+                raise BrokerError(
+                    f"the {self.kind} broker did not start at {self.url}: {log.read_text().strip()[-400:]}"
+                )
+            time.sleep(0.02)
+
+    def _end(self) -> None:
+        if self._child is not None:
+            stop(self._child)
+        self._folder.cleanup()
 
 
 def _command(kind: Kind, url: BrokerUrl, folder: Path) -> list[str]:

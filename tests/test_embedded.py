@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from broker.embedded import BrokerError, choose_kind, running_broker
+from broker.embedded import BrokerError, LocalBroker, choose_kind, mosquitto, running_broker
 from broker.mosquitto import render_open
 
 
@@ -22,6 +23,20 @@ def answers(port):
 def test_a_broker_ends_with_its_block(broker):
     assert answers(broker.port)
     assert broker.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
+def test_a_broker_that_is_restarted_is_another_process_at_the_same_address(kind):
+    if kind == "mosquitto" and mosquitto() is None:
+        pytest.skip("no mosquitto on this machine: apt-get install mosquitto")
+    with LocalBroker(kind) as broker:
+        with socket.create_connection(("127.0.0.1", broker.url.port), timeout=5) as connection:
+            broker.restart()
+            with contextlib.suppress(ConnectionResetError):  # either way, this connection is over
+                connection.settimeout(5)
+                assert connection.recv(1) == b""
+        assert answers(broker.url.port)
+    assert not answers(broker.url.port)
 
 
 def test_a_broker_listens_on_the_loopback_address_only(broker):
