@@ -33,6 +33,7 @@ from provisioning.local import LocalFleet
 WARM_UP_STEPS = 100
 IDLE_S = 3.0
 LOST_S = 5.0
+_QUIET_S = 120  # nobody drives a probe's link while others have their turn
 START_S = 30.0
 ROWS = 64
 Progress = Callable[[str], None]
@@ -112,7 +113,9 @@ class Probe:
         self._wire = wire
         self._steps = count(time.time_ns())
         self._answered_ns: dict[int, int] = {}
-        self._link = Link(broker, name, subscriptions=[(wire.answers, 0)], on_message=self._on_message)
+        self._link = Link(
+            broker, name, subscriptions=[(wire.answers, 0)], on_message=self._on_message, keepalive_s=_QUIET_S
+        )
 
     def __enter__(self) -> "Probe":
         self._link.connect()
