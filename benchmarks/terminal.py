@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -79,6 +79,33 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*row)
     results.print(table)
+
+
+def print_latency(found: Mapping[str, Any]) -> None:
+    """Print what `benchmarks.latency` measured: times and rates beside the yardsticks, and what the agents cost."""
+    yardsticks = {name: found[key] for name, key in (("bare relay", "floor"), ("yours", "beside")) if found[key]}
+    columns = ["", "fleet", *(column for name in yardsticks for column in (name, "ratio"))]
+    rows = [
+        (
+            name,
+            f"{found[name]:.2f}",
+            *(f"{value:.2f}" for each in yardsticks.values() for value in (each[name], each["ratio"][name])),
+        )
+        for name in ("p50_ms", "p95_ms", "p99_ms", "steps_per_s")
+    ]
+    print_table(f"{found['fog']}: medians of {found['rounds']} rounds", columns, rows)
+    stages = [
+        (node, *(f"{each[q]:.3f}" for each in stages.values() for q in ("p50", "p99")))
+        for node, stages in found["stages_ms"].items()
+    ]
+    columns = ["agent", *(f"{name} {q}" for name in ("wait", "infer", "publish") for q in ("p50", "p99"))]
+    print_table("below how many ms its stages stayed", columns, stages)
+    columns = ["agent", "resident MB", "ready after s", "idle, % of a core"]
+    costs = [
+        (node, *(f"{found[key][node]:.1f}" for key in ("rss_mb", "ready_s", "idle_cpu_percent")))
+        for node in found["rss_mb"]
+    ]
+    print_table("what the agents cost", columns, costs)
 
 
 def print_evaluation(found: "Evaluation", masks: int = 16) -> None:
