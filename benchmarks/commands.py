@@ -145,6 +145,9 @@ def latency(
 def soak(
     bundle: BundlePath,
     duration: Annotated[str, typer.Option("--for", metavar="TIME", help="45s, 30m, 8h.")] = "30m",
+    calm: Annotated[
+        bool, typer.Option("--calm", help="Let nothing go wrong: then nobody may suspect anybody.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of what goes wrong, and when.", min=0)] = 0,
     window: Window = 16,
     broker: Annotated[
@@ -179,7 +182,7 @@ def soak(
             write(json, {**about, "window": window, **asdict(found)}, start)
             update(round(found.elapsed_s), round(planned_s), line(found))
 
-        found = Soak(trial, own, planned_s, seed, report).run()
+        found = Soak(trial, own, planned_s, seed, report, calm=calm).run()
     print_soak(found)
     require_ok(found)
 
