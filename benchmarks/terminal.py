@@ -200,14 +200,25 @@ def print_failovers(classes: "Mapping[By, Failover]") -> None:
 
 def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
     """Print what was measured beside what was predicted, by mask and by setting."""
-    columns = ("mask", "rows", "measured %", "predicted %", "labels equal", "guesses", "cut", "lost", "settled ms")
+    columns = (
+        "mask",
+        "rows",
+        "measured %",
+        "predicted %",
+        "labels equal",
+        "guesses",
+        "cut",
+        "lost",
+        "late",
+        "settled ms",
+    )
     odd = [each for each in found.masks if each.lost or not found.rows == each.n == each.labels_equal]
     listed = found.masks if len(found.masks) <= masks else (odd or found.masks)[:masks]
     rows = [
         (
             *(each.mask or "-", str(each.n)),
             *(f"{100 * each.accuracy_measured:.2f}", f"{100 * each.accuracy_predicted:.2f}"),
-            *(f"{each.labels_equal} of {each.n}", *map(str, (each.guesses, each.cut, each.lost))),
+            *(f"{each.labels_equal} of {each.n}", *map(str, (each.guesses, each.cut, each.lost, each.late))),
             f"{each.settled_ms:.0f}",
         )
         for each in listed
@@ -223,10 +234,11 @@ def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
     ]
     columns_of_settings = ("setting", "measured %", "predicted %", "± rows", "probability covered")
     print_table("Average accuracy, Eq. (3)", columns_of_settings, averages)
-    equal, compared = (sum(getattr(each, key) for each in found.masks) for key in ("labels_equal", "n"))
+    keys = ("labels_equal", "n", "lost", "late")
+    equal, compared, lost, late = (sum(getattr(each, key) for each in found.masks) for key in keys)
     results.print(
-        f"{len(found.masks)} masks, {equal} of {compared} labels equal, {sum(each.lost for each in found.masks)} steps "
-        f"lost, {found.steps_per_s:.0f} steps a second while rows were fed"
+        f"{len(found.masks)} masks, {equal} of {compared} labels equal, {lost} steps lost, {late} answered after the "
+        f"deadline, {found.steps_per_s:.0f} steps a second while rows were fed"
     )
 
 
