@@ -16,6 +16,7 @@ except ImportError:
     sys.exit("fogguard: the workstation's commands are not installed here: pip install 'fogguard[all]'")
 
 from benchmarks.commands import bench
+from benchmarks.drill_commands import field
 from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, TlsFolder, require_writable, write
 from provisioning.commands import provision
 from provisioning.lab.commands import lab
@@ -40,6 +41,7 @@ app.add_typer(bench, name="bench")
 app.add_typer(provision, name="provision")
 app.add_typer(lab, name="lab")
 app.add_typer(owner)
+app.add_typer(field)
 
 SpecName = Annotated[str, typer.Argument(help="A fog.toml, or the name of a built-in specification.")]
 Seeds = Annotated[int, typer.Option(help="How many networks to train, from different first weights.", min=1)]

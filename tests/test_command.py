@@ -198,6 +198,7 @@ def test_every_command_has_help_with_an_example(fogguard):
         "pki init",
         "sign",
         "ask",
+        "drill",
     ]
     for name in commands:
         shown = fogguard(*name.split(), "--help")
