@@ -1,7 +1,7 @@
 """A running fleet is fed while things go wrong, by a plan or by hand, and everything is counted as it comes.
 
 Phases follow what the sink sees, not what was done: so it is all the same who pulled the plug. A step is counted once
-nothing can come of it any more, a deadline later, and then forgotten: a drill may take all night.
+nothing can come of it any more (`Ledger`), and then forgotten: a drill may take all night.
 """
 
 import contextlib
@@ -13,14 +13,12 @@ from benchmarks.drilled import Change, Deed, Drilled, Remark, Stretch
 from benchmarks.driver import FleetSilent
 from benchmarks.fleet import Trial
 from benchmarks.hands import Hands
-from benchmarks.recording import Phase, StepRecord
+from benchmarks.ledger import Ledger
 from benchmarks.scenario import Verb, next_change_s, wanted
 from broker.errors import FogError
 from broker.presence import State
-from export.failures import GUESS
 
 _EVERLASTING = 1 << 62
-_GRACE_S = 1.0
 _SURE_S = 1.0  # a node under suspicion for longer has been unplugged by somebody
 _WRITING_SHARE = 0.02  # of the time, at the most
 
@@ -53,15 +51,14 @@ class Drill:
         self._hands, self._keep, self._say, self._show = hands, keep, say, show
         self._driver.watch = lambda: None  # a node that dies is what we came for
         self._began_ns = time.monotonic_ns() - int(found.elapsed_s * 1e9)
+        self._ledger = Ledger(trial, found, self._began_ns)
         self._alive = frozenset(self._manifest.order)
         self._wrong: dict[str, Verb] = {}
         self._unseen: dict[str, Deed] = {}
         self._states: dict[str, State] = {}
         self._since_s: dict[str, float] = {}
         self._due_s = self._next_tell_s = found.elapsed_s
-        self._contributors: dict[frozenset[str], frozenset[str]] = {}
         self._is_recovering = False
-        self._recovering_ns: set[int] = set()
         found.sittings += 1
         found.deadline_ms = self._driver.deadline_ms
 
@@ -86,7 +83,7 @@ class Drill:
         finally:
             with contextlib.suppress(FogError):
                 self._driver.drain()
-            self._count(everything=True)
+            self._ledger.count(everything=True)
             self._tell()
             self._hands.finish(self._wrong)
 
@@ -109,7 +106,7 @@ class Drill:
         mask = self._manifest.mask_key(self._alive)
         self._driver.begin(mask, self._alive, noticed=True)
         if self._is_recovering:
-            self._recovering_ns.add(self._driver.phases[-1].began_ns)
+            self._ledger.recovering_ns.add(self._driver.phases[-1].began_ns)
         self._open_stretch(mask)
         if self._driver.settle(until=self._tick):
             self._is_recovering = False
@@ -121,7 +118,7 @@ class Drill:
             raise FleetSilent("nothing is heard of the sink, or of its broker")
         self._look()
         if self.at_s >= self._next_tell_s:
-            self._count()
+            self._ledger.count()
             self._tell()
         return self._is_over() or self._seen_alive() != self._alive
 
@@ -131,7 +128,7 @@ class Drill:
             self._say(f"{silence}; going on")
             return
         sink, since_s = self._manifest.sink, self.at_s
-        self._count(everything=True, in_outage=True)
+        self._ledger.count(everything=True, in_outage=True)
         self._is_recovering = True
         self._open_stretch("")
         self._say(f"{silence}; waiting for {sink}")
@@ -219,56 +216,3 @@ class Drill:
         self._keep(self.found)
         self._next_tell_s = began_s + max(1.0, (self.at_s - began_s) / _WRITING_SHARE)
         self._show(self)
-
-    def _count(self, *, everything: bool = False, in_outage: bool = False) -> None:
-        """Count the steps of which nothing can come any more, and forget them."""
-        phases, now_ns = self._driver.phases, time.monotonic_ns()
-        for phase in phases:
-            is_recovery = phase.began_ns in self._recovering_ns
-            for records, is_steady in ((phase.transition, False), (phase.steady, True)):
-                over = len(records) if everything else self._over(records, now_ns)
-                for record in records[:over]:
-                    is_excused = in_outage or (is_recovery and not is_steady)
-                    self._take(phase, record, is_steady=is_steady, is_excused=is_excused)
-                del records[:over]
-        phases[:] = [phase for phase in phases[:-1] if phase.transition or phase.steady] + phases[-1:]
-
-    def _over(self, records: list[StepRecord], now_ns: int) -> int:
-        """Return how many of the first records are over."""
-        deadline_ns = self._driver.deadline_ms * 1e6
-        for position, record in enumerate(records):
-            patience_ns = deadline_ns if record.is_answered else deadline_ns + _GRACE_S * 1e9
-            if now_ns - record.sent_ns <= patience_ns:
-                return position
-        return len(records)
-
-    def _take(self, phase: Phase, record: StepRecord, *, is_steady: bool, is_excused: bool) -> None:
-        tally = self.found.tally(self._manifest.mask_key(phase.alive))
-        expected = self.trial.predicted[tally.mask][record.row]
-        right, right_predicted = self._share(record.label, record.row), self._share(expected, record.row)
-        latency_ms = record.latency_ms if record.is_answered else None
-        self.found.course.add((record.sent_ns - self._began_ns) / 1e9, right, right_predicted, latency_ms)
-        tally.sent += 1
-        tally.changing += not is_steady
-        if latency_ms is None:
-            self.found.lost_in_outages += is_excused
-            tally.lost += not is_excused
-            return
-        tally.answered += 1
-        tally.late += latency_ms > self._driver.deadline_ms
-        tally.guesses += record.label == GUESS
-        tally.time(latency_ms)
-        if is_steady and record.complete and record.contributors == self._expected(phase):
-            tally.compare(right, right_predicted, equal=bool(record.label == expected))
-        elif is_steady:
-            tally.held_up += 1
-
-    def _expected(self, phase: Phase) -> frozenset[str]:
-        if phase.alive not in self._contributors:
-            self._contributors[phase.alive] = self._driver.expected_contributors(phase.alive)
-        return self._contributors[phase.alive]
-
-    def _share(self, label: int | None, row: int) -> float:
-        """Return the share of a label that counts as right: of a guess, its expectation."""
-        truth = self.trial.held_out.truth[row]
-        return float(self._manifest.prior[truth]) if label == GUESS else float(label == truth)

@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, TlsFolder, Window, require_writable, seconds_of
+from benchmarks.options import (
+    BrokerChoice,
+    BundlePath,
+    Json,
+    Rate,
+    TlsFolder,
+    Window,
+    require_writable,
+    seconds_of,
+    write,
+)
 from broker.errors import FogError
 
 field = typer.Typer()
@@ -65,3 +75,59 @@ def drill(
         patience_s=seconds_of(patience),
     )
     perform(bundle, wish, place, rate, window, json)
+
+
+@field.command(
+    "observe", epilog="Example: fogguard observe demo/bundle --broker mqtt://cloud.local:1883 --json week.json"
+)
+def observe(
+    bundle: BundlePath,
+    broker: Annotated[str, typer.Option("--broker", metavar="URL", help="Where the fleet meets: mqtt://HOST:PORT.")],
+    json: Annotated[Path, typer.Option("--json", help="Record to this file, which is whole at any moment.")],
+    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="45s, 30m, 8h.")] = "8h",
+    fleet: Annotated[str | None, typer.Option(help="The fleet's name. [default: the bundle's]")] = None,
+    tls: TlsFolder = None,
+) -> None:
+    """Record from when nodes are up and down in normal running, as the sink tells; feeds and commands nothing."""
+    from msgspec.structs import asdict
+
+    from benchmarks.environment import head, with_head, write_now
+    from benchmarks.observe import Seen
+    from benchmarks.observe import observe as record
+    from benchmarks.terminal import say
+    from broker.tls import files_of
+    from broker.topics import require_name
+    from broker.url import parse_urls
+    from edge_agent.bundle import load
+
+    require_writable(json)
+    if json.exists():
+        raise FogError(f"--json {json}: is there already: name another file, `fogguard reliability` takes several")
+    found = load(bundle)
+    name = require_name(fleet or found.manifest.name, "fleet")
+    start = head()
+
+    def keep(seen: Seen) -> None:
+        write_now(json, with_head(start, {"bundle": found.id.hex(), "fog": found.manifest.name, **asdict(seen)}))
+
+    told = files_of(tls, "feeder") if tls else None
+    say(f"recording fleet {name}; Ctrl-C ends it")
+    record(parse_urls(broker), name, found.manifest, seconds_of(duration), keep, say, told)
+
+
+@field.command("reliability", epilog="Example: fogguard reliability drill.json week.json --json observed.json")
+def reliability(
+    recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING…", help="Files by drill and observe.")],
+    assumed: Annotated[
+        str, typer.Option("--repair", metavar="TIME", help="How long a repair takes, if none was ever seen.")
+    ] = "1h",
+    json: Json = None,
+) -> None:
+    """Estimate from recorded ups and downs how often each node is up, with a 95 % interval."""
+    from benchmarks.expected import print_observed
+    from benchmarks.uptime import estimate, read_recording
+
+    require_writable(json)
+    found = estimate([read_recording(file) for file in recordings], seconds_of(assumed))
+    print_observed(found)
+    write(json, found)

@@ -12,7 +12,7 @@ from benchmarks.byhand import ByHand
 from benchmarks.drill import Drill
 from benchmarks.drill_view import drill_view, print_drill
 from benchmarks.drilled import Drilled, require_as_predicted
-from benchmarks.environment import head, with_head
+from benchmarks.environment import head, with_head, write_now
 from benchmarks.fleet import running_trial
 from benchmarks.hands import Hands, LabHands, LocalHands, NoHands
 from benchmarks.options import write
@@ -126,7 +126,8 @@ def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json
     shape = {"labels": len(manifest.labels), "topology": topology(manifest), "settings": manifest.settings}
 
     def keep(drilled: Drilled) -> None:
-        write_now(json, with_head(start, {**about, **asdict(drilled), **shape}))
+        if json:
+            write_now(json, with_head(start, {**about, **asdict(drilled), **shape}))
 
     if found.elapsed_s:
         say(f"going on after {found.elapsed_s:.0f} s")
@@ -160,14 +161,6 @@ def _hands_first(place: Place) -> Iterator[Hands]:
     if there is not None:
         network.enter(there.namespace)
     yield hands
-
-
-def write_now(file: Path | None, result: dict[str, Any]) -> None:
-    """Write a result that is not finished: whole or not at all, and as fast as can be."""
-    if file is not None:
-        fresh = file.with_name(f".{file.name}.new")
-        fresh.write_bytes(msgspec.json.encode(result))
-        fresh.replace(file)
 
 
 def _operator(plan: Plan, planned_s: float, manifest: Manifest) -> ByHand:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from benchmarks.scenario import Verb
 from broker.errors import FogError
-from provisioning.lab import fleet, network, store
+from provisioning.lab import fleet, store
 from provisioning.lab.layout import Device, Lab
 from provisioning.local import LocalFleet
 
@@ -112,8 +112,3 @@ class NoHands:
 
     def finish(self, wrong: Mapping[str, Verb]) -> None:
         """Return: nothing was done."""
-
-
-def enter_lab(lab: Lab) -> None:
-    """Move the calling thread into the lab's network, where its devices answer."""
-    network.enter(lab.namespace)

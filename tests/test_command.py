@@ -199,6 +199,8 @@ def test_every_command_has_help_with_an_example(fogguard):
         "sign",
         "ask",
         "drill",
+        "observe",
+        "reliability",
     ]
     for name in commands:
         shown = fogguard(*name.split(), "--help")
