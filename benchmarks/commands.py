@@ -32,6 +32,7 @@ def accuracy(
     from benchmarks.environment import head
     from benchmarks.fleet import FLAT_OUT, running_trial
     from benchmarks.terminal import print_accuracy, progress_bar, say
+    from benchmarks.timeline import topology
     from edge_agent.bundle import load
 
     require_writable(json)
@@ -44,7 +45,8 @@ def accuracy(
         with progress_bar("masks") as update:
             found = accuracy.measure(trial, switch, by, some, update)
     print_accuracy(found)
-    write(json, {"bundle": trial.bundle.id.hex(), "fog": manifest.name, **asdict(found)}, start)
+    about = {"bundle": trial.bundle.id.hex(), "fog": manifest.name, "topology": topology(manifest)}
+    write(json, {**about, **asdict(found)}, start)
     accuracy.require_as_predicted(found)
 
 
@@ -88,6 +90,7 @@ def failover(
     from benchmarks.failover import WAYS, fail_over
     from benchmarks.fleet import running_trial
     from benchmarks.terminal import print_failovers, say
+    from benchmarks.timeline import topology
 
     require_writable(json)
     start = head(emulated="every node is a process on this machine, killed by SIGKILL or frozen by SIGSTOP")
@@ -96,7 +99,8 @@ def failover(
         trial.driver.settle()
         classes = {kind: fail_over(trial, kind, times, steps, say) for kind in ([by] if by else WAYS)}
     print_failovers(classes)
-    write(json, {"bundle": trial.bundle.id.hex(), "rate": rate, "classes": classes}, start)
+    about = {"bundle": trial.bundle.id.hex(), "topology": topology(trial.bundle.manifest)}
+    write(json, {**about, "rate": rate, "classes": classes}, start)
 
 
 @bench.command("latency", epilog="Example: fogguard bench latency demo/bundle --broker mosquitto")

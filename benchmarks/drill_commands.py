@@ -131,3 +131,20 @@ def reliability(
     found = estimate([read_recording(file) for file in recordings], seconds_of(assumed))
     print_observed(found)
     write(json, found)
+
+
+@field.command("report", epilog="Example: fogguard report drill.json --out drill.html")
+def report(
+    result: Annotated[Path, typer.Argument(metavar="RESULT.json", help="By a drill, a benchmark, or another --json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="PAGE.html", help="The page.")] = Path("report.html"),
+) -> None:
+    """Draw a result as one self-contained page, with its pictures as PNG and its tables as Markdown beside it."""
+    from benchmarks.kinds import read_result
+    from benchmarks.report import write_page
+    from benchmarks.terminal import say
+
+    require_writable(None, out)
+    if out.suffix not in (".html", ".htm"):
+        raise FogError(f"--out {out}: call the page NAME.html")
+    files = write_page(read_result(result), str(result), out)
+    say(f"report: {', '.join(map(str, files))}")

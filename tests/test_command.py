@@ -201,6 +201,7 @@ def test_every_command_has_help_with_an_example(fogguard):
         "drill",
         "observe",
         "reliability",
+        "report",
     ]
     for name in commands:
         shown = fogguard(*name.split(), "--help")
