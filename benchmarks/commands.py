@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -48,6 +49,24 @@ def accuracy(
     about = {"bundle": trial.bundle.id.hex(), "fog": manifest.name, "topology": topology(manifest)}
     write(json, {**about, **asdict(found)}, start)
     accuracy.require_as_predicted(found)
+
+
+@bench.command("compare", epilog="Example: fogguard bench compare before.json after.json")
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE.json", help="A result of a benchmark or drill.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER.json", help="Another one of the same command.")],
+    json: Json = None,
+) -> None:
+    """Tell whether a result is worse than an earlier one beyond noise: then the exit code is 1."""
+    from benchmarks.comparison import compare as compare_results
+    from benchmarks.comparison import print_comparison, require_no_worse
+    from benchmarks.kinds import read_result
+
+    require_writable(json)
+    found = compare_results(read_result(before), read_result(after), str(before), str(after))
+    print_comparison(found)
+    write(json, found)
+    require_no_worse(found)
 
 
 @bench.command("evaluation", epilog="Example: fogguard bench evaluation camera-bundle --json evaluation.json")

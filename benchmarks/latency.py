@@ -194,6 +194,7 @@ def measure(
         **_figures([each for each, _ in pairs]),
         "floor": _figures([each for _, each in pairs]),
         "ratio": _ratios(pairs),
+        "each_round": [_ratios([pair]) for pair in pairs],
         "rss_mb": resident_mb,
         "ready_s": ready_s,
         "idle_cpu_percent": idle_cpu_percent,

@@ -202,6 +202,7 @@ def test_every_command_has_help_with_an_example(fogguard):
         "observe",
         "reliability",
         "report",
+        "bench compare",
     ]
     for name in commands:
         shown = fogguard(*name.split(), "--help")
