@@ -16,6 +16,7 @@ except ImportError:
     sys.exit("fogguard: the workstation's commands are not installed here: pip install 'fogguard[all]'")
 
 from benchmarks.commands import bench
+from benchmarks.drill_commands import field
 from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, TlsFolder, require_writable, write
 from provisioning.commands import provision
 from provisioning.lab.commands import lab
@@ -40,6 +41,7 @@ app.add_typer(bench, name="bench")
 app.add_typer(provision, name="provision")
 app.add_typer(lab, name="lab")
 app.add_typer(owner)
+app.add_typer(field)
 
 SpecName = Annotated[str, typer.Argument(help="A fog.toml, or the name of a built-in specification.")]
 Seeds = Annotated[int, typer.Option(help="How many networks to train, from different first weights.", min=1)]
@@ -129,13 +131,16 @@ def evaluate(
         Path | None, typer.Argument(metavar="[RUN|BUNDLE]", help="A run or a bundle. [default: the newest in runs/]")
     ] = None,
     rows: Annotated[Literal["test", "validation"], typer.Option(help="Choose by validation, report on test.")] = "test",
+    reliability: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="As observed, by `fogguard reliability`: what to expect of it.")
+    ] = None,
     json: Json = None,
 ) -> None:
     """Measure accuracy under every node failure combination, and its average under every reliability setting."""
     from export.runs import newest_run
 
     require_writable(json)
-    _evaluate(path or newest_run(), rows, json)
+    _evaluate(path or newest_run(), rows, json, reliability)
 
 
 @app.command("plan-skips", epilog="Example: fogguard plan-skips health --setting hazardous --skips 3 --train 4")
@@ -367,14 +372,28 @@ def _train(spec_name: str, out: Path | None, choice: "Choice", seeds: Sequence[i
     return out
 
 
-def _evaluate(path: Path, part: Literal["test", "validation"], json: Path | None) -> None:
+def _evaluate(
+    path: Path, part: Literal["test", "validation"], json: Path | None, reliability: Path | None = None
+) -> None:
+    from msgspec.structs import asdict
+
+    from benchmarks import expected
     from benchmarks.terminal import print_evaluation, progress_bar
+    from benchmarks.uptime import read_observed
     from export.average import evaluate as evaluate_path
 
+    observed = read_observed(reliability) if reliability else None
+    more = {expected.OBSERVED: {node: each.r for node, each in observed.nodes.items()}} if observed else {}
     with progress_bar("evaluating") as update:
-        found = evaluate_path(path, part, lambda done, rows: update(done, rows, "rows"))
+        found = evaluate_path(path, part, lambda done, rows: update(done, rows, "rows"), more)
     print_evaluation(found)
-    write(json, found)
+    if observed is None:
+        write(json, found)
+        return
+    expectations = expected.expected(found, observed)
+    skips = expected.next_skips(expected.spec_of(path), more[expected.OBSERVED])
+    expected.print_expected(expectations, skips)
+    write(json, {**asdict(found), "observed": observed, "expected": expectations, "next_skips": skips})
 
 
 def _export(

@@ -44,6 +44,7 @@ def accuracy(
     from benchmarks.environment import head
     from benchmarks.fleet import FLAT_OUT, running_trial
     from benchmarks.terminal import print_accuracy, progress_bar, say
+    from benchmarks.timeline import topology
     from edge_agent.bundle import load
 
     require_writable(json)
@@ -56,8 +57,27 @@ def accuracy(
         with progress_bar("masks") as update:
             found = accuracy.measure(trial, switch, by, some, update)
     print_accuracy(found)
-    write(json, {"bundle": trial.bundle.id.hex(), "fog": manifest.name, **asdict(found)}, start)
+    about = {"bundle": trial.bundle.id.hex(), "fog": manifest.name, "topology": topology(manifest)}
+    write(json, {**about, **asdict(found)}, start)
     accuracy.require_as_predicted(found)
+
+
+@bench.command("compare", epilog="Example: fogguard bench compare before.json after.json")
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE.json", help="A result of a benchmark or drill.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER.json", help="Another one of the same command.")],
+    json: Json = None,
+) -> None:
+    """Tell whether a result is worse than an earlier one beyond noise: then the exit code is 1."""
+    from benchmarks.comparison import compare as compare_results
+    from benchmarks.comparison import print_comparison, require_no_worse
+    from benchmarks.kinds import read_result
+
+    require_writable(json)
+    found = compare_results(read_result(before), read_result(after), str(before), str(after))
+    print_comparison(found)
+    write(json, found)
+    require_no_worse(found)
 
 
 @bench.command("evaluation", epilog="Example: fogguard bench evaluation camera-bundle --json evaluation.json")
@@ -100,6 +120,7 @@ def failover(
     from benchmarks.failover import WAYS, fail_over
     from benchmarks.fleet import running_trial
     from benchmarks.terminal import print_failovers, say
+    from benchmarks.timeline import topology
 
     require_writable(json)
     start = head(emulated="every node is a process on this machine, killed by SIGKILL or frozen by SIGSTOP")
@@ -108,7 +129,8 @@ def failover(
         trial.driver.settle()
         classes = {kind: fail_over(trial, kind, times, steps, say) for kind in ([by] if by else WAYS)}
     print_failovers(classes)
-    write(json, {"bundle": trial.bundle.id.hex(), "rate": rate, "classes": classes}, start)
+    about = {"bundle": trial.bundle.id.hex(), "topology": topology(trial.bundle.manifest)}
+    write(json, {**about, "rate": rate, "classes": classes}, start)
 
 
 @bench.command("latency", epilog="Example: fogguard bench latency demo/bundle --broker mosquitto")

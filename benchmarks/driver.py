@@ -107,6 +107,15 @@ class Driver:
         self._link.__exit__(kind, error, trace)
 
     @property
+    def is_answerable(self) -> bool:
+        """Whether there is a broker, and at it a sink to answer."""
+        return self._link.is_up and self._presence.is_alive(self.bundle.manifest.sink)
+
+    def wait(self, seconds: float) -> None:
+        """Take in what comes, and feed nothing."""
+        self._link.poll_until(lambda: False, seconds)
+
+    @property
     def fed(self) -> int:
         """How many steps were fed so far."""
         return self._step - (self._epoch << 32)
@@ -172,8 +181,15 @@ class Driver:
                 return position
         return len(phase.steady)
 
-    def settle(self, killed: Collection[str] = (), timeout_s: float = _SETTLE_S, *, by_all: bool = False) -> None:
-        """Feed until the sink sees the phase's combination and a step answers under it.
+    def settle(
+        self,
+        killed: Collection[str] = (),
+        timeout_s: float = _SETTLE_S,
+        *,
+        by_all: bool = False,
+        until: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Feed until the sink sees the phase's combination and a step answers under it, or return False once `until()`.
 
         With `by_all`, every living node must see it, not the sink alone. Records when the sink's view showed each node
         of `killed`; raises FleetSilent.
@@ -182,6 +198,12 @@ class Driver:
         order = self.bundle.manifest.order
         contributors = self.expected_contributors(phase.alive)
         seen_ns = 0
+        is_settled = False
+
+        def over() -> bool:
+            nonlocal is_settled
+            is_settled = settled()
+            return is_settled or until()
 
         def settled() -> bool:
             nonlocal seen_ns
@@ -193,12 +215,14 @@ class Driver:
             recent = (record for record in phase.transition[-2 * self._window :] if record.sent_ns > seen_ns)
             return any(record.complete and record.contributors == contributors for record in recent)
 
-        if not self._feed(phase.transition, settled, timeout_s):
+        if not self._feed(phase.transition, over, timeout_s):
             raise FleetSilent(
                 f"phase {phase.name!r}: after {timeout_s:.0f} s the sink sees {self.sink_states()}, "
                 f"and no answer came from exactly {sorted(contributors) or 'nobody'}"
             )
-        phase.sensed_ms = {node: (self._viewed_ns[node] - phase.began_ns) / 1e6 for node in killed}
+        if is_settled:
+            phase.sensed_ms = {node: (self._viewed_ns[node] - phase.began_ns) / 1e6 for node in killed}
+        return is_settled
 
     def measure(self, steps: int, until: Callable[[], bool] = lambda: False) -> None:
         """Feed `steps` steps of the phase, or fewer if `until()` comes true; does not wait for their answers."""

@@ -53,8 +53,17 @@ def with_head(start: Head, body: dict[str, Any]) -> dict[str, Any]:
 
 def write_json(file: Path, result: dict[str, Any]) -> None:
     """Write a result, whole or not at all."""
+    _write_whole(file, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+
+
+def write_now(file: Path, result: dict[str, Any]) -> None:
+    """Write a result that is not finished, whole or not at all, in as little time as can be."""
+    _write_whole(file, msgspec.json.encode(result))
+
+
+def _write_whole(file: Path, data: bytes) -> None:
     fresh = file.with_name(f".{file.name}.new")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    fresh.write_bytes(data)
     fresh.replace(file)
 
 

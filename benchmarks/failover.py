@@ -38,6 +38,8 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True):
         late: Steps that were answered after the deadline.
         wrong: Labels that were not the predicted ones, once the fleet had settled.
         false_suspicions: How often a node was suspected that was neither killed nor frozen.
+        each_sensed_ms: For each failure, until the last one had sensed it.
+        each_first_answer_ms: For each failure, as in `first_answer_ms`.
     """
 
     n: int
@@ -49,6 +51,8 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True):
     late: int
     wrong: int
     false_suspicions: int
+    each_sensed_ms: list[float] = []
+    each_first_answer_ms: list[float] = []
 
 
 def fail_over(trial: Trial, by: By, times: int, steps: int, progress: Callable[[str], None]) -> Failover:
@@ -68,6 +72,7 @@ def fail_over(trial: Trial, by: By, times: int, steps: int, progress: Callable[[
     inputs = trial.bundle.manifest.inputs
     everyone, first_phase = frozenset(order), len(driver.phases)
     sensed: list[float] = []
+    slowest: list[float] = []
     expected = suspected = 0
     for turn in range(times):
         victim = order[turn % len(order)]
@@ -81,6 +86,7 @@ def fail_over(trial: Trial, by: By, times: int, steps: int, progress: Callable[[
         driver.finish()
         times_ms = [(driver.metrics[heir].view[victim].since_ns - began_ns) / 1e6 for heir in heirs]
         sensed += times_ms
+        slowest.append(max(times_ms))
         expected += len(heirs) if by == "freeze" else 0
         suspected += _suspicions(trial) - before
         progress(f"{by} {turn + 1}: {victim} sensed after {', '.join(f'{each:.1f}' for each in times_ms)} ms")
@@ -89,17 +95,19 @@ def fail_over(trial: Trial, by: By, times: int, steps: int, progress: Callable[[
         agents.start([victim])
         driver.settle()
     driver.drain()
-    return _summary(trial, first_phase, sensed, times, suspected - expected)
+    return _summary(trial, first_phase, sensed, slowest, suspected - expected)
 
 
-def _summary(trial: Trial, first_phase: int, sensed: list[float], times: int, false_suspicions: int) -> Failover:
+def _summary(
+    trial: Trial, first_phase: int, sensed: list[float], slowest: list[float], false_suspicions: int
+) -> Failover:
     phases = trial.driver.phases[first_phase:]
     reports = trial.reports()[first_phase:]
     down = phases[::2]
     first = [_first_answer_ms(phase) for phase in down]
     steady = [record for phase in down for record in phase.steady if record.is_answered]
     return Failover(
-        n=times,
+        n=len(slowest),
         sensed_ms=spread(sensed),
         first_answer_ms=spread(first),
         answer_ms=spread([record.latency_ms for record in steady]),
@@ -108,6 +116,8 @@ def _summary(trial: Trial, first_phase: int, sensed: list[float], times: int, fa
         late=sum(report.late + report.transition.late for report in reports),
         wrong=sum(report.labels_compared - report.labels_equal for report in reports),
         false_suspicions=false_suspicions,
+        each_sensed_ms=[round(each, 2) for each in slowest],
+        each_first_answer_ms=[round(each, 2) for each in first],
     )
 
 

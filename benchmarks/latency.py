@@ -96,6 +96,7 @@ def measure(
         "floor": {**_medians(floors), "ratio": _ratios(found, floors)},
         "beside": {"command": beside, **_medians(others), "ratio": _ratios(found, others)} if others else None,
         "stages_ms": stages,
+        "each_round": [_ratios([ours], [theirs]) for ours, theirs in zip(found, floors, strict=True)],
         "rss_mb": resident_mb,
         "ready_s": ready_s,
         "idle_cpu_percent": idle_cpu_percent,

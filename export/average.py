@@ -22,6 +22,7 @@ LISTED: Final = 1024
 DIGITS: Final = 6
 """How many digits of an accuracy a result lists."""
 Settings = Mapping[str, Mapping[str, float]]
+_NO_MORE: Final[Settings] = {}
 
 
 class SeedAccuracy(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +63,10 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     n: int
 
 
-def evaluate(path: Path, part: Part = "test", progress: Progress = lambda _done, _rows: None) -> Evaluation:
-    """Measure the run (with torch) or the bundle (with onnxruntime) in the folder `path`.
+def evaluate(
+    path: Path, part: Part = "test", progress: Progress = lambda _done, _rows: None, more: Settings = _NO_MORE
+) -> Evaluation:
+    """Measure the run (with torch) or the bundle (with onnxruntime) in the folder `path`, `more` settings with its own.
 
     Raises RunError, BundleError, BundleDamaged or DataError.
     """
@@ -72,15 +75,24 @@ def evaluate(path: Path, part: Part = "test", progress: Progress = lambda _done,
         bundle.verify()
         manifest = bundle.manifest
         held_out = held_out_for_bundle(bundle, part)
-        found = measure(
-            Composed(bundle), held_out, manifest.prior, manifest.order, manifest.settings, [manifest.seed], progress
-        )
-        return _evaluation(manifest.order, manifest.settings, {manifest.variant: found}, held_out, manifest.prior, part)
-    return evaluate_runs([path], part, progress)
+        settings = {**manifest.settings, **_require_all(more, manifest.order)}
+        found = measure(Composed(bundle), held_out, manifest.prior, manifest.order, settings, [manifest.seed], progress)
+        return _evaluation(manifest.order, settings, {manifest.variant: found}, held_out, manifest.prior, part)
+    return evaluate_runs([path], part, progress, more)
+
+
+def _require_all(settings: Settings, order: Sequence[str]) -> Settings:
+    for name, setting in settings.items():
+        if setting.keys() != set(order):
+            raise FogError(f"{name}: is about {', '.join(setting)}, but the nodes that can fail are {', '.join(order)}")
+    return settings
 
 
 def evaluate_runs(
-    paths: Sequence[Path], part: Part = "test", progress: Progress = lambda _done, _rows: None
+    paths: Sequence[Path],
+    part: Part = "test",
+    progress: Progress = lambda _done, _rows: None,
+    more: Settings = _NO_MORE,
 ) -> Evaluation:
     """Measure runs of one experiment, each a variant; raises RunError or DataError."""
     from export.runs import RUN, WEIGHTS, load_network, load_run  # torch takes seconds to import: a bundle needs none
@@ -93,8 +105,9 @@ def evaluate_runs(
         spec = run.parsed_spec()
         held_out = held_out_for_run(spec.data, run.data_sha256, str(path), part)
         network = load_network(path / WEIGHTS, spec, run.variant, len(run.labels), run.seeds)
-        variants[run.name] = measure(network, held_out, run.prior, spec.order, spec.settings, run.seeds, progress)
-    return _evaluation(spec.order, spec.settings, variants, held_out, run.prior, part)
+        settings = {**spec.settings, **_require_all(more, spec.order)}
+        variants[run.name] = measure(network, held_out, run.prior, spec.order, settings, run.seeds, progress)
+    return _evaluation(spec.order, settings, variants, held_out, run.prior, part)
 
 
 def measure(

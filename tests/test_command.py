@@ -198,6 +198,11 @@ def test_every_command_has_help_with_an_example(fogguard):
         "pki init",
         "sign",
         "ask",
+        "drill",
+        "observe",
+        "reliability",
+        "report",
+        "bench compare",
     ]
     for name in commands:
         shown = fogguard(*name.split(), "--help")

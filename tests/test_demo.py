@@ -77,7 +77,7 @@ def test_the_page_needs_nothing_from_elsewhere(demo):
     page = (folder / "demo" / "report.html").read_text()
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", page)
     assert "@import" not in page
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     assert all(name in page for name in NAMES)
     assert (folder / "demo" / "report.png").read_bytes().startswith(b"\x89PNG")
 

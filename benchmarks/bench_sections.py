@@ -1,0 +1,147 @@
+"""What a report shows of benchmarks and evaluations."""
+
+import msgspec
+
+from benchmarks.accuracy import AverageAccuracy, MaskAccuracy
+from benchmarks.failover import Failover
+from benchmarks.figures import Point, draw_quantiles
+from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, percent, scatter
+from benchmarks.soaked import Soaked
+from export.average import Evaluation
+
+
+def of_accuracy(result: Result) -> Report:
+    """Return what to show of `bench accuracy`."""
+    masks = msgspec.convert(result["masks"], list[MaskAccuracy])
+    averages = msgspec.convert(result["average"], dict[str, AverageAccuracy])
+    bad = frozenset(k for k, each in enumerate(masks) if each.lost or not result["rows"] == each.n == each.labels_equal)
+    points = [
+        Point(each.mask, each.accuracy_predicted, each.accuracy_measured, each.n, each.labels_equal == each.n)
+        for each in masks
+    ]
+    by_setting = Section(
+        "Average accuracy, Eq. (3)",
+        columns=("setting", "measured %", "predicted %", "± rows", "probability covered"),
+        rows=[
+            [
+                *(name, percent(each.measured), percent(each.predicted), percent(each.ci95)),
+                f"{each.covered:.4f}",
+            ]
+            for name, each in averages.items()
+        ],
+    )
+    by_mask = Section(
+        f"By mask of {', '.join(result['order'])}",
+        columns=("mask", "rows", "measured %", "predicted %", "labels as predicted", "guesses", "cut", "lost"),
+        rows=[
+            [
+                *(each.mask, str(each.n), percent(each.accuracy_measured), percent(each.accuracy_predicted)),
+                *(f"{each.labels_equal} of {each.n}", *map(str, (each.guesses, each.cut, each.lost))),
+            ]
+            for each in masks
+        ],
+        bad=bad,
+        note=GUESS_NOTE,
+    )
+    equal, compared = sum(each.labels_equal for each in masks), sum(each.n for each in masks)
+    verdict = f"{len(masks)} masks, nodes fail by {result['by']}: {equal} of {compared} labels as predicted."
+    return Report(
+        "Average accuracy, measured on a running fleet", not bad, verdict, [scatter(points), by_setting, by_mask]
+    )
+
+
+def of_failover(result: Result) -> Report:
+    """Return what to show of `bench failover`."""
+    classes = msgspec.convert(result["classes"], dict[str, Failover])
+    spreads = {
+        f"{name}: {what}": {"p50": spread.p50, "p95": spread.p95, "max": spread.max}
+        for name, each in classes.items()
+        for what, spread in (("sensed", each.sensed_ms), ("first answer", each.first_answer_ms))
+    }
+    picture = Picture("failover", (10, 1 + 0.7 * len(spreads)), lambda axes: draw_quantiles(axes, spreads, "ms"))
+    counts = ("n", "cut", "lost", "late", "wrong", "false_suspicions")
+
+    def row(name: str, each: Failover) -> list[str]:
+        answers = (each.answer_ms.p50, each.answer_ms.p95)
+        return [name, *(str(getattr(each, key)) for key in counts), *(f"{ms:.1f}" for ms in answers)]
+
+    table = Section(
+        "By class of failure",
+        columns=("class", *(name.replace("_", " ") for name in counts), "answer p50 ms", "answer p95 ms"),
+        rows=[
+            [
+                name,
+                *(str(getattr(each, key)) for key in counts),
+                f"{each.answer_ms.p50:.1f}",
+                f"{each.answer_ms.p95:.1f}",
+            ]
+            for name, each in classes.items()
+        ],
+        bad=frozenset(k for k, each in enumerate(classes.values()) if each.lost or each.wrong),
+    )
+    ok = not table.bad
+    verdict = "No step lost, no label wrong." if ok else "Steps were lost, or labels wrong: see the rows marked below."
+    return Report("Failures as the nodes sense them", ok, verdict, [Section("From the failure on", picture), table])
+
+
+def of_latency(result: Result) -> Report:
+    """Return what to show of `bench latency`."""
+    names = ("p50_ms", "p95_ms", "p99_ms")
+    spreads = {
+        who: {name.removesuffix("_ms"): float(figures[name]) for name in names}
+        for who, figures in (("fleet", result), ("bare relay", result["floor"]))
+    }
+    picture = Picture("latency", (10, 2.4), lambda axes: draw_quantiles(axes, spreads, "answer time, ms"))
+    times = Section(
+        "Answer times",
+        picture,
+        ("", "fleet", "bare relay", "ratio"),
+        [
+            [name, *(f"{each[name]:.2f}" for each in (result, result["floor"], result["floor"]["ratio"]))]
+            for name in (*names, "steps_per_s")
+        ],
+        note="The bare relay is the barest chain of the same graphs on the same broker, timed in turns with the fleet.",
+    )
+    keys = ("rss_mb", "ready_s", "idle_cpu_percent")
+    costs = Section(
+        "What the agents cost",
+        columns=("agent", "resident MB", "ready after s", "idle, % of a core"),
+        rows=[[node, *(f"{result[key][node]:.1f}" for key in keys)] for node in result["rss_mb"]],
+    )
+    verdict = f"Medians of {result['rounds']} rounds of {result['steps']} steps."
+    return Report("How fast a fleet answers", None, verdict, [times, costs])
+
+
+def of_soak(result: Result) -> Report:
+    """Return what to show of `bench soak`."""
+    found = msgspec.convert(result, Soaked, strict=False)
+    steps = Section(
+        "Steps",
+        columns=("", "n"),
+        rows=[[name.replace("_", " "), str(getattr(found.steps, name))] for name in found.steps.__struct_fields__]
+        + [[f"{event} events", str(count)] for event, count in sorted(found.events.items())],
+    )
+    memory = Section(
+        "Resident memory",
+        columns=("agent", "processes", "longest life s", "warm MB", "last MB"),
+        rows=[
+            [node, str(len(lives)), *(f"{value:.1f}" for value in (old.age_s, old.warm_mb, old.last_mb))]
+            for node, lives in found.memory.items()
+            for old in [max(lives, key=lambda life: life.age_s)]
+        ],
+    )
+    violations = Section("Violations", columns=("what",), rows=[[text] for text in found.violations])
+    verdict = f"{found.elapsed_s:.0f} s at full load, {found.violated} violations."
+    return Report("A soak", found.ok, verdict, [steps, memory, *([violations] if found.violations else [])])
+
+
+def of_evaluation(result: Result) -> Report:
+    """Return what to show of `train`, `evaluate` and the result tables."""
+    found = msgspec.convert(result, Evaluation)
+    rows = [
+        [name, *(f"{percent(variant.average[setting].mean)}" for setting in found.settings)]
+        for name, variant in found.variants.items()
+    ]
+    table = Section("Average accuracy, Eq. (3), %", columns=("variant", *found.settings), rows=rows)
+    verdict = f"{found.n} {found.part} rows; a random guess is right in {percent(found.chance)} %."
+    return Report("Accuracy under node failures", None, verdict, [table])

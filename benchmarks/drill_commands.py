@@ -1,0 +1,150 @@
+"""`fogguard drill` and what is made of its results; each command imports what it needs when it is used."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from benchmarks.options import (
+    BrokerChoice,
+    BundlePath,
+    Json,
+    Rate,
+    TlsFolder,
+    Window,
+    require_writable,
+    seconds_of,
+    write,
+)
+from broker.errors import FogError
+
+field = typer.Typer()
+
+Duration = Annotated[
+    str | None, typer.Option("--for", metavar="TIME", help="45s, 30m, 8h. [default: one round, or 1m]")
+]
+
+
+@field.command("drill", epilog="Example: fogguard drill demo/bundle --random --setting poor --for 8h --json drill.json")
+def drill(
+    bundle: BundlePath,
+    scenario: Annotated[
+        Path | None, typer.Argument(metavar="[SCENARIO.toml]", help="What happens to whom, and when.")
+    ] = None,
+    random: Annotated[bool, typer.Option("--random", help="Each node is dead as often as a setting says.")] = False,
+    by_hand: Annotated[bool, typer.Option("--by-hand", help="Be told what to unplug, and be timed.")] = False,
+    duration: Duration = None,
+    seed: Annotated[int, typer.Option(help="Of chance, and of whom is asked for when.", min=0)] = 0,
+    setting: Annotated[str | None, typer.Option(help="What chance draws from. [default: the last one]")] = None,
+    every: Annotated[str, typer.Option(metavar="TIME", help="How often chance draws anew.")] = "5s",
+    by: Annotated[
+        Literal["kill", "stop", "freeze", "unplug", "cut"] | None,
+        typer.Option(help="How chance lets nodes fail. [default: kill; unplug in a lab]"),
+    ] = None,
+    hold: Annotated[str, typer.Option(metavar="TIME", help="By hand: how long a node stays unplugged.")] = "10s",
+    patience: Annotated[str, typer.Option(metavar="TIME", help="By hand: how long to wait for it.")] = "60s",
+    rate: Rate = 200.0,
+    window: Window = 8,
+    broker: BrokerChoice = None,
+    fleet: Annotated[str | None, typer.Option(help="The fleet's name. [default: the bundle's]")] = None,
+    external: Annotated[bool, typer.Option("--external", help="The agents run elsewhere: only --by-hand.")] = False,
+    lab: Annotated[str | None, typer.Option(metavar="NAME", help="The agents run on the devices of this lab.")] = None,
+    tls: TlsFolder = None,
+    json: Json = None,
+) -> None:
+    """Feed a fleet while nodes fail by a scenario, by chance or by your hand; compare its answers with the predicted.
+
+    The file that --json names is whole at any moment, and the same command goes on where it was ended.
+    """
+    from benchmarks.drill_run import Place, Wish, perform, place_of
+
+    modes = [scenario is not None, random, by_hand]
+    if sum(modes) != 1:
+        raise FogError("say what is to happen, one of three: a SCENARIO.toml, --random or --by-hand")
+    require_writable(json)
+    place: Place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab)
+    wish = Wish(
+        scenario=scenario,
+        random=random,
+        duration_s=seconds_of(duration) if duration else None,
+        seed=seed,
+        setting=setting,
+        every_s=seconds_of(every),
+        by=by,
+        hold_s=seconds_of(hold),
+        patience_s=seconds_of(patience),
+    )
+    perform(bundle, wish, place, rate, window, json)
+
+
+@field.command(
+    "observe", epilog="Example: fogguard observe demo/bundle --broker mqtt://cloud.local:1883 --json week.json"
+)
+def observe(
+    bundle: BundlePath,
+    broker: Annotated[str, typer.Option("--broker", metavar="URL", help="Where the fleet meets: mqtt://HOST:PORT.")],
+    json: Annotated[Path, typer.Option("--json", help="Record to this file, which is whole at any moment.")],
+    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="45s, 30m, 8h.")] = "8h",
+    fleet: Annotated[str | None, typer.Option(help="The fleet's name. [default: the bundle's]")] = None,
+    tls: TlsFolder = None,
+) -> None:
+    """Record from when nodes are up and down in normal running, as the sink tells; feeds and commands nothing."""
+    from msgspec.structs import asdict
+
+    from benchmarks.environment import head, with_head, write_now
+    from benchmarks.observe import Seen
+    from benchmarks.observe import observe as record
+    from benchmarks.terminal import say
+    from broker.tls import files_of
+    from broker.topics import require_name
+    from broker.url import parse_urls
+    from edge_agent.bundle import load
+
+    require_writable(json)
+    if json.exists():
+        raise FogError(f"--json {json}: is there already: name another file, `fogguard reliability` takes several")
+    found = load(bundle)
+    name = require_name(fleet or found.manifest.name, "fleet")
+    start = head()
+
+    def keep(seen: Seen) -> None:
+        write_now(json, with_head(start, {"bundle": found.id.hex(), "fog": found.manifest.name, **asdict(seen)}))
+
+    told = files_of(tls, "feeder") if tls else None
+    say(f"recording fleet {name}; Ctrl-C ends it")
+    record(parse_urls(broker), name, found.manifest, seconds_of(duration), keep, say, told)
+
+
+@field.command("reliability", epilog="Example: fogguard reliability drill.json week.json --json observed.json")
+def reliability(
+    recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING…", help="Files by drill and observe.")],
+    assumed: Annotated[
+        str, typer.Option("--repair", metavar="TIME", help="How long a repair takes, if none was ever seen.")
+    ] = "1h",
+    json: Json = None,
+) -> None:
+    """Estimate from recorded ups and downs how often each node is up, with a 95 % interval."""
+    from benchmarks.expected import print_observed
+    from benchmarks.uptime import estimate, read_recording
+
+    require_writable(json)
+    found = estimate([read_recording(file) for file in recordings], seconds_of(assumed))
+    print_observed(found)
+    write(json, found)
+
+
+@field.command("report", epilog="Example: fogguard report drill.json --out drill.html")
+def report(
+    result: Annotated[Path, typer.Argument(metavar="RESULT.json", help="By a drill, a benchmark, or another --json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="PAGE.html", help="The page.")] = Path("report.html"),
+) -> None:
+    """Draw a result as one self-contained page, with its pictures as PNG and its tables as Markdown beside it."""
+    from benchmarks.kinds import read_result
+    from benchmarks.report import write_page
+    from benchmarks.terminal import say
+
+    require_writable(None, out)
+    if out.suffix not in (".html", ".htm"):
+        raise FogError(f"--out {out}: call the page NAME.html")
+    files = write_page(read_result(result), str(result), out)
+    say(f"report: {', '.join(map(str, files))}")

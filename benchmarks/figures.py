@@ -1,0 +1,236 @@
+"""The pictures of a report, each drawn onto axes from plain data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch
+
+from benchmarks.drilled import BINS_PER_DECADE, Course, Stretch
+from benchmarks.phases import PhaseReport
+from benchmarks.timeline import Timeline, Topology
+
+_INK, _QUIET, _MEASURED, _PREDICTED, _DEAD, _SKIP = "#1f2933", "#9aa5b1", "#0b6e99", "#e07a1f", "#c0392b", "#7b5ea7"
+_SMOOTHED_STEPS: Final = 25
+_POINTS: Final = 400
+_NAMED: Final = 16
+
+
+class Point(NamedTuple):
+    """One mask or phase: what was predicted, what was measured, over how many rows; `equal`: label for label."""
+
+    name: str
+    predicted: float
+    measured: float
+    n: int
+    equal: bool
+
+
+def draw_scatter(axes: Axes, points: Sequence[Point]) -> None:
+    """Draw measured against predicted accuracy, around the diagonal; the area of a point tells its rows."""
+    axes.plot([0, 100], [0, 100], color=_QUIET, linewidth=1, zorder=1)
+    most = max((point.n for point in points), default=1) or 1
+    for is_equal, colour, label in ((True, _MEASURED, "every label as predicted"), (False, _DEAD, "labels differ")):
+        some = [point for point in points if point.equal == is_equal and point.n]
+        if some:
+            xs, ys = [100 * each.predicted for each in some], [100 * each.measured for each in some]
+            sizes = [20 + 100 * each.n / most for each in some]
+            axes.scatter(xs, ys, s=sizes, color=colour, alpha=0.6, linewidth=0, label=label, zorder=2)
+    places: dict[tuple[int, int], list[Point]] = {}  # one name where several would lie on each other
+    for point in points:
+        places.setdefault((round(25 * point.predicted), round(25 * point.measured)), []).append(point)
+    for some in list(places.values())[:_NAMED]:
+        name = some[0].name + (f" and {len(some) - 1} more" if len(some) > 1 else "")
+        at = (100 * some[0].predicted, 100 * some[0].measured)
+        axes.annotate(name, at, xytext=(-6, -10), textcoords="offset points", fontsize=8, color=_INK, ha="right")
+    axes.set_xlabel("predicted, %")
+    axes.set_ylabel("measured, %")
+    axes.set_xlim(0, 104)
+    axes.set_ylim(0, 104)
+    axes.set_aspect("equal")
+    _finish(axes, "upper left")
+
+
+def draw_course(axes: Axes, course: Course, stretches: Sequence[Stretch]) -> None:
+    """Draw accuracy over all steps, measured and predicted, and the share answered; failures are shaded."""
+    width = max(1, len(course.sent) // _POINTS)
+    sent, answered, right, predicted = (
+        _summed(column, width) for column in (course.sent, course.answered, course.right, course.predicted)
+    )
+    times = course.bucket_s * width * (np.arange(len(sent)) + 0.5)
+    with np.errstate(invalid="ignore"):
+        axes.plot(times, 100 * predicted / sent, color=_PREDICTED, linewidth=3, label="predicted for the mask")
+        axes.plot(times, 100 * right / sent, color=_MEASURED, linewidth=1.4, label="measured, lost steps as wrong")
+        axes.plot(times, 100 * answered / sent, color=_QUIET, linewidth=1, linestyle=":", label="answered")
+    for each in stretches:
+        dead = each.mask.count("0")
+        if not each.mask:
+            axes.axvspan(each.from_s, each.to_s, color=_QUIET, alpha=0.6, linewidth=0)
+        elif dead:
+            axes.axvspan(each.from_s, each.to_s, color=_DEAD, alpha=min(0.4, 0.05 + 0.05 * dead), linewidth=0)
+    axes.set_ylim(0, 103)
+    axes.set_xlabel("time, s")
+    axes.set_ylabel("%")
+    axes.margins(x=0.01)
+    _finish(axes, "lower left")
+
+
+def _summed(column: Sequence[float], width: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    padded = np.array([*column, *[0] * (-len(column) % width)], float)
+    found: np.ndarray[tuple[int], np.dtype[np.float64]] = padded.reshape(-1, width).sum(axis=1)
+    return found
+
+
+def draw_answer_times(axes: Axes, answer_times: Mapping[str, Mapping[int, int]]) -> None:
+    """Draw how answer times are distributed under each mask: the share of the answers in each bin."""
+    for name, counts in answer_times.items():
+        bins = range(min(counts), max(counts) + 2)
+        total = sum(counts.values())
+        shares = [100 * counts.get(k, 0) / total for k in bins]
+        axes.step([10 ** (k / BINS_PER_DECADE) for k in bins], shares, where="post", linewidth=1.4, label=name)
+    axes.set_xscale("log")
+    axes.set_xlabel("answer time, ms")
+    axes.set_ylabel("% of the answers")
+    _finish(axes, "upper right")
+
+
+def draw_quantiles(axes: Axes, spreads: Mapping[str, Mapping[str, float]], unit: str) -> None:
+    """Draw named quantiles of each thing on one logarithmic line."""
+    for row, (_, quantiles) in enumerate(spreads.items()):
+        values = list(quantiles.values())
+        axes.plot([min(values), max(values)], [row, row], color=_QUIET, linewidth=2, zorder=1)
+        axes.scatter(values, [row] * len(values), color=_MEASURED, zorder=2)
+        for label, value in quantiles.items():
+            axes.annotate(
+                f"{label} {value:.3g}", (value, row), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8
+            )
+    axes.set_yticks(range(len(spreads)), list(spreads))
+    axes.set_ylim(len(spreads) - 0.4, -0.6)
+    axes.set_xscale("log")
+    axes.set_xlabel(unit)
+    axes.margins(x=0.12)
+    _open(axes)
+
+
+def _finish(axes: Axes, corner: Literal["upper left", "upper right", "lower left"]) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc=corner, frameon=False, fontsize=9)
+    _open(axes)
+
+
+def _open(axes: Axes) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def draw_topology(axes: Axes, fog: Topology) -> None:
+    """Draw sensors and nodes from left to right, simple hyperconnections straight and skips curved."""
+    places = _places(fog)
+    for each in fog.hyperconnections:
+        is_skip = each.kind == "skip"
+        axes.add_patch(
+            FancyArrowPatch(
+                places[each.source],
+                places[each.target],
+                connectionstyle=f"arc3,rad={-0.35 if is_skip else 0}",
+                arrowstyle="-|>",
+                mutation_scale=14,
+                shrinkA=24,
+                shrinkB=24,
+                color=_SKIP if is_skip else _INK,
+                linestyle="--" if is_skip else "-",
+            )
+        )
+    for name, (x, y) in places.items():
+        face = "#e8f1f5" if name in fog.sensors else "#fdebd8" if name == fog.sink else "white"
+        circle = {"boxstyle": "round,pad=0.6,rounding_size=0.9", "facecolor": face, "edgecolor": _INK}
+        axes.text(x, y, name, ha="center", va="center", fontsize=11, color=_INK, bbox=circle)
+    axes.plot([], [], color=_INK, label="simple hyperconnection")
+    axes.plot([], [], color=_SKIP, linestyle="--", label="skip hyperconnection")
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    xs, ys = zip(*places.values(), strict=True)
+    axes.set_xlim(min(xs) - 0.5, max(xs) + 0.5)
+    axes.set_ylim(min(ys) - 0.4, max(ys) + 0.8)
+    axes.axis("off")
+
+
+def draw_accuracy(axes: Axes, steps: Timeline, phases: Sequence[PhaseReport]) -> None:
+    """Draw measured accuracy over time beside each phase's prediction; phases with dead nodes are shaded."""
+    times, right = np.array(steps.sent_s), np.array(steps.right)
+    width = min(_SMOOTHED_STEPS, max(1, len(right)))
+    smooth = np.convolve(right, np.ones(width) / width, mode="valid")
+    axes.plot(times[width - 1 :], 100 * smooth, color=_MEASURED, linewidth=1.4, label=f"measured, last {width} steps")
+    for number, (begin, end) in _spans(steps, steady=True).items():
+        phase = phases[number]
+        named = number == 0  # once in the legend
+        axes.hlines(
+            100 * phase.accuracy_predicted,
+            begin,
+            end,
+            color=_PREDICTED,
+            lw=3,
+            label="predicted for the phase" if named else "_",
+        )
+        axes.hlines(
+            100 * phase.accuracy_measured,
+            begin,
+            end,
+            color=_INK,
+            lw=1.5,
+            ls=":",
+            label="measured in the phase" if named else "_",
+        )
+        axes.annotate(phase.name, ((begin + end) / 2, 104), ha="center", fontsize=9, color=_INK, annotation_clip=False)
+    _shade(axes, steps, phases)
+    axes.set_ylim(0, 103)
+    axes.set_ylabel("accuracy, %")
+    axes.legend(loc="lower left", frameon=False, fontsize=9)
+
+
+def draw_latency(axes: Axes, steps: Timeline, phases: Sequence[PhaseReport]) -> None:
+    """Draw each step's answer time, guesses and lost steps marked."""
+    times, latency = np.array(steps.sent_s), np.array(steps.latency_ms)
+    for outcome, colour, label in (("answer", _MEASURED, "answer"), ("guess", _PREDICTED, "random guess")):
+        chosen = np.array([each == outcome for each in steps.outcome], dtype=bool)
+        axes.plot(times[chosen], latency[chosen], ".", markersize=3, color=colour, label=label)
+    for position, at in enumerate(time for time, each in zip(times, steps.outcome, strict=True) if each == "lost"):
+        axes.axvline(at, color=_DEAD, linewidth=0.8, label=None if position else "lost")
+    _shade(axes, steps, phases)
+    axes.set_yscale("log")
+    axes.set_ylabel("answer time, ms")
+    axes.set_xlabel("time, s")
+    axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=3)
+
+
+def _shade(axes: Axes, steps: Timeline, phases: Sequence[PhaseReport]) -> None:
+    for number, (begin, end) in _spans(steps).items():
+        dead = sum(not alive for alive in phases[number].mask.values())
+        if dead:
+            axes.axvspan(begin, end, color=_DEAD, alpha=0.05 + 0.05 * dead, linewidth=0)
+    _open(axes)
+    axes.margins(x=0.01)
+
+
+def _spans(steps: Timeline, *, steady: bool = False) -> dict[int, tuple[float, float]]:
+    """Return when each phase's first and last step were sent, of all steps or of the steady ones."""
+    spans: dict[int, tuple[float, float]] = {}
+    for at, number, is_steady in zip(steps.sent_s, steps.phase, steps.steady, strict=True):
+        if is_steady or not steady:
+            begin, _ = spans.get(number, (at, at))
+            spans[number] = (begin, at)
+    return spans
+
+
+def _places(fog: Topology) -> dict[str, tuple[float, float]]:
+    """Return where each sensor and node stands: one column per simple hop from the sensors."""
+    column = dict.fromkeys(fog.sensors, 0)
+    for node in fog.nodes:
+        before = [e.source for e in fog.hyperconnections if e.target == node and e.kind == "simple"]
+        column[node] = 1 + max(column[source] for source in before)
+    places = {}
+    for number in sorted(set(column.values())):
+        names = [name for name in (*fog.sensors, *fog.nodes) if column[name] == number]
+        for row, name in enumerate(names):
+            places[name] = (float(number), (len(names) - 1) / 2 - row)
+    return places

@@ -1,0 +1,114 @@
+"""What pulls the plugs in a drill: signals to the agents of this machine, or the devices of a lab."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+from benchmarks.scenario import Verb
+from broker.errors import FogError
+from provisioning.lab import fleet, store
+from provisioning.lab.layout import Device, Lab
+from provisioning.local import LocalFleet
+
+_SLOW_PERCENT, _LOSS_PERCENT = 5.0, 10.0
+
+
+class Hands(Protocol):
+    """Do things to nodes, and undo them."""
+
+    def do(self, verb: Verb, node: str) -> None:
+        """Let something go wrong with a node."""
+
+    def undo(self, verb: Verb, node: str) -> None:
+        """Bring it back."""
+
+    def check(self) -> None:
+        """Raise a FogError if something could not be done, or went wrong by itself."""
+
+    def finish(self, wrong: Mapping[str, Verb]) -> None:
+        """Leave nodes that are not ours as they were; `wrong` is what is still wrong, with whom."""
+
+
+class LocalHands:
+    """Signals to agents that run here; who is killed or stopped is started anew."""
+
+    def __init__(self, agents: LocalFleet) -> None:
+        self._agents = agents
+
+    def do(self, verb: Verb, node: str) -> None:
+        """Kill, stop or freeze an agent."""
+        agents = self._agents
+        {"kill": agents.kill, "stop": agents.stop, "freeze": agents.freeze}[verb]([node])
+
+    def undo(self, verb: Verb, node: str) -> None:
+        """Thaw or start an agent."""
+        (self._agents.thaw if verb == "freeze" else self._agents.start)([node])
+
+    def check(self) -> None:
+        """Raise AgentDied if an agent ended that was let alone."""
+        self._agents.require_running()
+
+    def finish(self, wrong: Mapping[str, Verb]) -> None:
+        """Return: the agents end with the fleet."""
+
+
+class LabHands:
+    """The plugs, cables and processors of a lab's devices; booting takes seconds, so a thread does it, in order."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._thread = ThreadPoolExecutor(1, "drill-hands")
+        self._thread.submit(lambda: None).result()  # it stays in the network namespace where it began
+        self._under_way: list[Future[None]] = []
+
+    def do(self, verb: Verb, node: str) -> None:
+        """Let something go wrong with a device."""
+        actions: dict[Verb, Callable[[Lab, Device], None]] = {
+            "unplug": fleet.unplug,
+            "kill": fleet.kill,
+            "freeze": fleet.freeze,
+            "cut": fleet.cut,
+            "slow": lambda lab, device: fleet.slow(lab, device, _SLOW_PERCENT, None, None),
+            "lossy": lambda lab, device: fleet.lossy(lab, device, _LOSS_PERCENT),
+        }
+        self._submit(actions[verb], node)
+
+    def undo(self, verb: Verb, node: str) -> None:
+        """Plug a device in, thaw or heal it."""
+        actions = {"unplug": fleet.plug, "kill": fleet.plug, "freeze": fleet.thaw}
+        self._submit(actions.get(verb, fleet.heal), node)
+
+    def check(self) -> None:
+        """Raise what an action raised."""
+        while self._under_way and self._under_way[0].done():
+            self._under_way.pop(0).result()
+
+    def finish(self, wrong: Mapping[str, Verb]) -> None:
+        """Bring everybody back, and wait for it; raises what an action raised."""
+        for node, verb in wrong.items():
+            self.undo(verb, node)
+        self._thread.shutdown()
+        self.check()
+
+    def _submit(self, action: Callable[[Lab, Device], None], node: str) -> None:
+        def act() -> None:
+            with store.opened(self._name) as lab:
+                action(lab, lab.device(node))
+
+        self._under_way.append(self._thread.submit(act))
+
+
+class NoHands:
+    """Those of the operator: nothing is done from here."""
+
+    def do(self, verb: Verb, node: str) -> None:
+        """Raise: nobody should have asked."""
+        raise FogError(f"{node} runs elsewhere: nobody can {verb} it from here")
+
+    undo = do
+
+    def check(self) -> None:
+        """Return: whatever happens is what we came for."""
+
+    def finish(self, wrong: Mapping[str, Verb]) -> None:
+        """Return: nothing was done."""

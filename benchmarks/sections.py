@@ -1,0 +1,49 @@
+"""What a report is made of: sections of a title, a picture, a table and a note."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from matplotlib.axes import Axes
+
+from benchmarks.figures import Point, draw_scatter
+
+Result = Mapping[str, Any]
+GUESS_NOTE: Final = "A random guess counts with its expectation, the training frequency of the true class."
+
+
+class Picture(NamedTuple):
+    """Something to draw: a name for its file, its size in inches, and what draws it."""
+
+    name: str
+    size: tuple[float, float]
+    draw: Callable[[Axes], None]
+
+
+class Section(NamedTuple):
+    """One section; any part but the title may be missing. Rows in `bad` are marked."""
+
+    title: str
+    picture: Picture | None = None
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    bad: frozenset[int] = frozenset()
+    note: str = ""
+
+
+class Report(NamedTuple):
+    """A headline, whether all was as predicted (None: nothing was), what that means, and the sections."""
+
+    title: str
+    ok: bool | None
+    verdict: str
+    sections: list[Section]
+
+
+def scatter(points: Sequence[Point]) -> Section:
+    """Return the section that sets measured beside predicted."""
+    return Section("Measured against predicted", Picture("scatter", (6, 5.4), lambda axes: draw_scatter(axes, points)))
+
+
+def percent(value: float) -> str:
+    """Return a share as a percentage."""
+    return f"{100 * value:.2f}"

@@ -1,0 +1,299 @@
+"""`fogguard drill`: fleets that lose nodes by plan, by chance and behind the drill's back."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from support import command
+from terminals import terminal
+
+from benchmarks.drill import Drill
+from benchmarks.drilled import Drilled, NotAsPredicted, require_as_predicted
+from benchmarks.fleet import running_trial
+from benchmarks.hands import LocalHands
+from benchmarks.scenario import Event, Plan
+from broker.embedded import LocalBroker, running_broker
+from export.failures import average_accuracy
+from provisioning.local import LocalFleet
+
+SCENARIO = """
+seconds = 8
+events = [
+  { at = 1, do = "kill", node = "f1" },
+  { at = 2, do = "freeze", node = "e1" },
+  { at = 4, do = "back", node = "f1" },
+  { at = 4, do = "back", node = "e1" },
+  { at = 6, do = "stop", node = "f2" },
+]
+"""
+
+
+def told(folder):
+    return json.loads((folder / "d.json").read_text())
+
+
+def masks(found):
+    return {each["mask"]: each for each in found["masks"]}
+
+
+def require_whole(found):
+    """Every step of a drill is accounted for, in the tallies and over time."""
+    course = found["course"]
+    for name in ("sent", "answered"):
+        assert sum(course[name]) == sum(each[name] for each in found["masks"])
+    unanswered = sum(each["sent"] - each["answered"] for each in found["masks"])
+    assert unanswered == sum(each["lost"] for each in found["masks"]) + found["lost_in_outages"]
+    for each in found["masks"]:
+        assert each["n"] + each["held_up"] <= each["sent"] - each["changing"]
+        assert sum(each["answer_times"].values()) == each["answered"]
+    ends = [each["to_s"] for each in found["stretches"]]
+    assert ends[:-1] == [each["from_s"] for each in found["stretches"][1:]]
+
+
+@pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
+def test_a_scenario_is_played_and_every_label_is_the_predicted_one(fogguard, bundle, tmp_path, kind):
+    (tmp_path / "s.toml").write_text(SCENARIO)
+    done = fogguard("drill", bundle.path, "s.toml", "--broker", kind, "--json", "d.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = told(tmp_path)
+    require_whole(found)
+    assert found["bundle"] == bundle.id.hex()
+    assert found["finished"]
+    assert 8 <= found["elapsed_s"] < 10
+    by_mask = masks(found)
+    assert {"111", "011", "010", "101"} <= set(by_mask)
+    for mask in ("111", "011", "010", "101"):
+        each = by_mask[mask]
+        assert each["n"] == each["labels_equal"] > 50
+        assert each["accuracy_measured"] == pytest.approx(each["accuracy_predicted"])
+        assert each["lost"] == 0
+    deeds = [(round(each["at_s"]), each["node"], each["what"]) for each in found["deeds"]]
+    assert deeds == [(1, "f1", "kill"), (2, "e1", "freeze"), (4, "f1", "back"), (4, "e1", "back"), (6, "f2", "stop")]
+    assert all(0 < each["sensed_ms"] < 2000 for each in found["deeds"])
+    assert f"{sum(each['n'] for each in found['masks'])} labels equal, 0 steps lost" in done.stdout
+
+
+def test_chance_draws_from_the_setting_and_tells_what_it_comes_to_in_the_long_run(fogguard, bundle, tmp_path):
+    arguments = ("--random", "--setting", "hazardous", "--every", "1s", "--for", "6s", "--seed", 4, "--by", "freeze")
+    done = fogguard("drill", bundle.path, *arguments, "--json", "d.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = told(tmp_path)
+    require_whole(found)
+    assert {each["what"] for each in found["deeds"]} == {"freeze", "back"}
+    manifest = bundle.manifest
+    expected = average_accuracy(manifest.accuracy.per_mask, manifest.order, manifest.settings["hazardous"])
+    assert f"in the long run {100 * expected:.2f} %" in done.stdout
+
+
+def begin(tmp_path, *arguments):
+    with (tmp_path / "log").open("a") as log:
+        return subprocess.Popen(
+            [command("fogguard"), "drill", *map(str, arguments), "--json", "d.json"],
+            cwd=tmp_path,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def wait_until(condition, timeout_s=40):
+    ends = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def has_run(tmp_path, seconds):
+    return (tmp_path / "d.json").exists() and told(tmp_path)["elapsed_s"] >= seconds
+
+
+def test_a_drill_that_is_killed_leaves_a_readable_file_and_goes_on_from_there(fogguard, bundle, tmp_path):
+    (tmp_path / "s.toml").write_text(SCENARIO)
+    arguments = (bundle.path, "s.toml", "--for", "9s")
+    running = begin(tmp_path, *arguments)
+    wait_until(lambda: has_run(tmp_path, 3))
+    running.kill()
+    running.wait()
+    first = told(tmp_path)
+    require_whole(first)
+    assert (first["finished"], first["sittings"]) == (False, 1)
+    assert sum(first["course"]["sent"]) > 50
+    other = fogguard("drill", *arguments, "--rate", 100, "--seed", 1, "--json", "d.json")
+    assert other.returncode == 0, other.stderr  # a scenario has no seed, and any rate will do
+    second = told(tmp_path)
+    require_whole(second)
+    assert (second["finished"], second["sittings"]) == (True, 2)
+    assert second["stretches"][0] == first["stretches"][0]
+    assert 9 <= second["elapsed_s"] < 11
+    assert sum(second["course"]["sent"]) > sum(first["course"]["sent"])
+    assert [each["what"] for each in second["deeds"]].count("stop") == 1
+    again = fogguard("drill", *arguments, "--json", "d.json")
+    assert (again.returncode, "that drill is finished" in again.stderr) == (2, True)
+    otherwise = fogguard("drill", bundle.path, "--random", "--json", "d.json")
+    assert (otherwise.returncode, "holds another drill" in otherwise.stderr) == (2, True)
+
+
+def test_wrong_wishes_are_one_sentence(fogguard, bundle, tmp_path):
+    (tmp_path / "s.toml").write_text(SCENARIO)
+    (tmp_path / "d.json").write_text("{}")
+    for words, sentence in (
+        ("", "say what is to happen, one of three"),
+        ("s.toml --random", "say what is to happen, one of three"),
+        ("nothing.toml", "nothing.toml: cannot be read (No such file or directory)"),
+        ("--random --setting stormy", "--setting 'stormy': the bundle's settings are"),
+        ("--random --by unplug", "--by unplug cannot be done to this fleet: kill, stop, freeze can"),
+        ("--random --external --broker mqtt://127.0.0.1:9", "nothing can be done to them from here: only --by-hand"),
+        ("--random --external", "name the broker where the agents are"),
+        ("--random --json d.json", "is there already, and is no drill to go on with"),
+        ("--random --for soon", "write seconds, minutes or hours"),
+        ("--random --lab nowhere", "there is no lab nowhere"),
+    ):
+        done = fogguard("drill", bundle.path, *words.split())
+        assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
+
+
+def drilled(bundle, plan, seconds, meddle=lambda trial, found: trial, **options):
+    found = Drilled(plan=plan, order=bundle.manifest.order, planned_s=seconds)
+    said = []
+    with running_trial(bundle.path, **options) as trial:
+        trial = meddle(trial, found)
+        Drill(trial, found, LocalHands(trial.agents), None, lambda _: None, said.append, lambda _: None).run()
+    return found, said
+
+
+def test_a_label_that_was_not_predicted_fails_the_drill(bundle):
+    def wrong(trial, _found):
+        return replace(trial, predicted={**trial.predicted, "111": trial.predicted["111"] + 1})
+
+    plan = Plan(mode="scenario", events=(Event(at=1.5, do="kill", node="f1"),), seconds=3)
+    found, _ = drilled(bundle, plan, 3, wrong)
+    assert found.tally("111").labels_equal == 0
+    assert found.tally("011").labels_equal == found.tally("011").n > 0
+    with pytest.raises(NotAsPredicted, match=r"1 of 2 masks are not as predicted: 111: \d+ of \d+ labels differ, 0"):
+        require_as_predicted(found)
+
+
+def test_a_broker_that_goes_away_is_an_outage_and_no_lost_step(bundle):
+    plan = Plan(mode="scenario", events=(Event(at=90, do="kill", node="f1"),), seconds=100)
+    with LocalBroker(None) as own:
+
+        def restart_soon(trial, found):
+            once = [own.restart]
+            look = trial.driver.sink_states
+
+            def looked():
+                if once and sum(found.course.sent) > 100:
+                    once.pop()()
+                return look()
+
+            trial.driver.sink_states = looked
+            return trial
+
+        found, said = drilled(bundle, plan, 10, restart_soon, broker=str(own.url))
+    assert any("waiting for cloud" in each for each in said)
+    assert "" in [stretch.mask for stretch in found.stretches]
+    require_as_predicted(found)
+    late = [at for at, sent in enumerate(found.course.sent) if sent][-1]
+    assert late >= 8  # it went on afterwards
+    assert found.tally("111").n == found.tally("111").labels_equal > 300
+
+
+@contextmanager
+def foreign_fleet(bundle, folder):
+    """A fleet that somebody else runs, and its broker."""
+    folder.mkdir()
+    with running_broker() as url, LocalFleet(bundle, [url], "house", folder) as agents:
+        agents.start(bundle.manifest.nodes)
+        yield url, agents
+
+
+def test_an_operator_is_told_what_to_unplug_and_whatever_he_does_is_seen(bundle, tmp_path):
+    patience = ("--hold", "2s", "--patience", "4s", "--json", "d.json")
+    with foreign_fleet(bundle, tmp_path / "fleet") as (url, agents):
+        place = ("--external", "--broker", url, "--fleet", "house")
+        with terminal(("drill", bundle.path, "--by-hand", *place, *patience), tmp_path) as shown:
+            first = shown.wait_for(r"s: unplug (\w+) now")[1]
+            shown.wait_for("██")  # in large letters
+            agents.kill([first])
+            shown.wait_for(rf"s: {first} is dead")
+            shown.wait_for(rf"{first} is gone, \d+\.\d s after you were asked")
+            shown.wait_for(f"plug {first} back in now")
+            agents.start([first])
+            shown.wait_for(rf"{first} is back, \d+\.\d s after you were asked")
+
+            second = shown.wait_for(r"s: unplug (\w+) now")[1]
+            (third,) = set(bundle.manifest.order) - {first, second}
+            agents.freeze([third])  # the wrong one
+            shown.wait_for(f"that was {third}, not {second}")
+            agents.kill([second])
+            shown.wait_for(f"{second} is gone")
+            shown.wait_for(f"plug {' and '.join(sorted((second, third)))} back in now")
+            agents.thaw([third])
+            agents.start([second])
+            for _ in range(2):
+                shown.wait_for(rf"({second}|{third}) is back")
+
+            shown.wait_for(f"s: unplug {third} now")
+            shown.wait_for(f"{third} is still there after 4 s: going on without")  # never
+            agents.kill([third])
+            shown.wait_for(f"{third} is gone now: late")  # too late
+            shown.wait_for(f"plug {third} back in now")
+            shown.wait_for(f"{third} is not back after 4 s: going on without it")
+            assert shown.end() == 0, shown.shown[-3000:]
+        assert set(agents.pids) == set(bundle.manifest.nodes) - {third}
+        agents.require_running()  # the fleet is somebody else's
+    found = told(tmp_path)
+    require_whole(found)
+    kinds = [each["kind"] for each in found["remarks"]]
+    assert kinds.count("asked") == 6
+    assert [kinds.count(kind) for kind in ("unplugged", "wrong", "returned", "never", "late", "missing")] == [
+        *(2, 1, 3, 1, 1, 1)
+    ]
+    alone = bundle.manifest.mask_key(set(bundle.manifest.order) - {first})
+    assert masks(found)[alone]["labels_equal"] == masks(found)[alone]["n"] > 50
+    assert "accuracy" in shown.shown
+
+
+def test_the_sink_unplugged_by_mistake_is_waited_for(bundle, tmp_path):
+    with foreign_fleet(bundle, tmp_path / "fleet") as (url, agents):
+        place = ("--external", "--broker", url, "--fleet", "house")
+        with terminal(
+            ("drill", bundle.path, "--by-hand", *place, "--hold", "1s", "--json", "d.json"), tmp_path
+        ) as shown:
+            asked = shown.wait_for(r"s: unplug (\w+) now")[1]
+            agents.kill(["cloud"])
+            shown.wait_for(f"that was cloud, not {asked}")
+            agents.start(["cloud"])
+            shown.wait_for("cloud is back")
+            agents.freeze([asked])
+            shown.wait_for(f"{asked} is gone")
+            shown.process.send_signal(signal.SIGINT)
+            assert shown.end() == 130
+        agents.thaw([asked])
+        agents.require_running()
+    found = told(tmp_path)
+    require_whole(found)
+    assert not found["finished"]
+    assert "" in [each["mask"] for each in found["stretches"]]
+    assert sum(each["lost"] for each in found["masks"]) == 0
+
+
+def test_ctrl_c_ends_the_agents_of_this_machine_and_the_drill_can_go_on(bundle, tmp_path):
+    running = begin(tmp_path, bundle.path, "--by-hand")
+    wait_until(lambda: has_run(tmp_path, 2))
+    log = (tmp_path / "log").read_text()
+    pids = [int(pid) for pid in re.findall(r"\w+ (\d+)", log.split("stand for devices: ")[1].split(";")[0])]
+    assert len(pids) == 4
+    os.kill(pids[0], signal.SIGSTOP)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(20) == 130
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert not told(tmp_path)["finished"]
+    assert "Traceback" not in (tmp_path / "log").read_text()

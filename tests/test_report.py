@@ -1,0 +1,146 @@
+"""`fogguard report`: any result becomes one page that needs nothing else, with pictures and Markdown beside it."""
+
+import json
+import re
+
+import msgspec
+import pytest
+from support import ROOT
+
+from benchmarks.drilled import Change, Course, Deed, Drilled, Remark, Stretch, Tally
+from benchmarks.kinds import NoResult
+from benchmarks.report import report_of, write_page
+from benchmarks.scenario import Plan
+from benchmarks.soaked import Soaked
+from benchmarks.timeline import Topology
+from edge_agent.bundle import Hyperconnection
+
+HEAD = {
+    "command": "fogguard drill <bundle> --random",
+    "version": "0.1.0",
+    "commit": "abc",
+    "bundle": "0123456789abcdef",
+    "started": "2026-01-01T00:00:00+00:00",
+    "host": {"system": "Linux", "machine": "x86_64", "kernel": "6", "cores": 2},
+    "versions": {"numpy": "2.4.6", "torch": ""},
+    "emulated": "every node is a process on this machine",
+}
+EDGES = (("iot", "e1", "simple"), ("e1", "f1", "simple"), ("f1", "cloud", "simple"), ("e1", "cloud", "skip"))
+FOG = Topology(
+    sensors=("iot",),
+    nodes=("e1", "f1", "cloud"),
+    sink="cloud",
+    hyperconnections=tuple(Hyperconnection(source=a, target=b, kind=kind) for a, b, kind in EDGES),
+)
+
+
+def drilled(**changes):
+    found = Drilled(plan=Plan(mode="by-hand"), order=("f1", "e1"), planned_s=60.0, elapsed_s=4.0, sittings=1)
+    found.masks = [
+        Tally(
+            mask="11", sent=600, answered=600, n=590, labels_equal=590, accuracy_measured=0.95, accuracy_predicted=0.95
+        )
+    ]
+    found.masks.append(Tally(mask="01", sent=200, answered=199, lost=1, n=190, labels_equal=180, accuracy_measured=0.8))
+    found.masks[0].answer_times = {8: 500, 12: 100}
+    found.masks[1].answer_times = {9: 199}
+    found.course = Course(
+        sent=[200] * 4, answered=[200, 200, 0, 199], right=[190.0] * 4, predicted=[190.0] * 4, ms=[400.0] * 4
+    )
+    found.stretches = [
+        Stretch(mask="11", from_s=0, to_s=2), Stretch(mask="", from_s=2, to_s=3), Stretch(mask="01", from_s=3, to_s=4)
+    ]  # fmt: skip
+    found.deeds = [Deed(at_s=3.0, node="f1", what="kill", sensed_ms=5.5)]
+    found.changes = [Change(at_s=3.0, node="f1", state="dead")]
+    found.remarks = [Remark(at_s=1.0, kind="wrong", node="e1", text="that was e1, not <f1>")]
+    for name, value in changes.items():
+        setattr(found, name, value)
+    return json.loads(msgspec.json.encode({**HEAD, **msgspec.to_builtins(found, str_keys=True), "topology": FOG}))
+
+
+def accuracy():
+    entry = {"guesses": 0, "cut": 0, "lost": 0, "settled_ms": 1.0, "accuracy_predicted": 0.9, "accuracy_measured": 0.9}
+    average = {"poor": {"measured": 0.91, "predicted": 0.9, "ci95": 0.01, "covered": 1.0}}
+    masks = [{**entry, "mask": f"{k:04b}", "n": 10, "labels_equal": 10} for k in range(16)]
+    return {**HEAD, "order": ["a", "b", "c", "d"], "by": "kill", "rows": 10, "masks": masks, "average": average}
+
+
+def failover():
+    spread = {"n": 3, "p50": 1.0, "p95": 2.0, "max": 30.0}
+    times = {"sensed_ms": spread, "first_answer_ms": spread, "answer_ms": spread}
+    counts = {"n": 3, "cut": 0, "lost": 1, "late": 0, "wrong": 0, "false_suspicions": 0}
+    return {**HEAD, "classes": {"kill": {**times, **counts}}}
+
+
+def latency():
+    figures = {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "steps_per_s": 900.0}
+    costs = {"rss_mb": {"f1": 70.0}, "ready_s": {"f1": 0.4}, "idle_cpu_percent": {"f1": 1.0}}
+    return {**HEAD, **figures, "floor": {**figures, "ratio": figures}, "each_round": [], "rounds": 5, "steps": 10, **costs}
+
+
+RESULTS = {
+    "drill": (drilled(), 4, "bad"),
+    "accuracy": (accuracy(), 1, "good"),
+    "failover": (failover(), 1, "bad"),
+    "latency": (latency(), 1, ""),
+    "soak": ({**HEAD, **msgspec.to_builtins(Soaked(planned_s=1.0, seed=0))}, 0, "good"),
+    "demo": (json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text()), 4, "good"),
+    "health": (json.loads((ROOT / "benchmarks" / "results" / "health.json").read_text()), 0, ""),
+}
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_every_kind_of_result_becomes_a_page_with_pictures_and_markdown(tmp_path, kind):
+    result, pictures, verdict = RESULTS[kind]
+    files = write_page(result, "r.json", tmp_path / "page.html")
+    assert {file.name for file in files} == {file.name for file in tmp_path.iterdir()}
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files if file.suffix == ".png")
+    page, text = (tmp_path / "page.html").read_text(), (tmp_path / "page.md").read_text()
+    assert page.count("<svg") == len(re.findall(r"!\[", text)) == len(files) - 2 == pictures
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", page)
+    assert "@import" not in page
+    assert f'<p class="verdict{" " if verdict else ""}{verdict}">' in page
+    for column in report_of(result, "r.json").sections[-1].columns:
+        assert column in text
+    for known in (result["bundle"], result["commit"], f"{result['host']['cores']} cores"):
+        assert known in page or not known
+        assert known in text or not known
+
+
+def test_what_happened_in_a_drill_can_be_read(tmp_path):
+    write_page(drilled(), "r.json", tmp_path / "page.html")
+    page, text = (tmp_path / "page.html").read_text(), (tmp_path / "page.md").read_text()
+    assert "| 01 | 200 | 199 | 1 | 0 | 0 | 0 | 0 | 80.00 | 0.00 | 180 of 190 |" in text
+    assert "799 of 800" not in page  # the course says 599 were answered
+    assert "4 s, not over yet: 599 of 800 steps answered, 770 of 780 labels as predicted, 1 steps lost" in page
+    assert "that was e1, not &lt;f1&gt;" in page
+    assert "every node is a process on this machine" in page.lower()
+    assert page.count('<tr class="bad">') == 1
+
+
+def test_a_drill_that_has_just_begun_can_be_drawn(tmp_path):
+    fresh = drilled(masks=[], course=Course(), stretches=[], deeds=[], remarks=[], elapsed_s=0.0)
+    write_page(fresh, "r.json", tmp_path / "page.html")
+    assert "0 of 0 steps answered" in (tmp_path / "page.html").read_text()
+
+
+def test_what_is_no_result_is_refused(tmp_path):
+    for result in ({}, {"plans": []}, {**accuracy(), "masks": [{"mask": "1"}]}):
+        with pytest.raises(NoResult, match=r"^r\.json: (no result|not as this fogguard writes it)"):
+            write_page(result, "r.json", tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_what_it_wrote_and_what_it_cannot(fogguard, tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps(drilled()))
+    done = fogguard("report", "r.json", "-o", "page.html")
+    assert done.returncode == 0, done.stderr
+    assert "report: page.html, page.md, page-topology.png, page-course.png" in done.stderr
+    for words, sentence in (
+        ("nothing.json", "nothing.json: cannot be read"),
+        ("page.md", "page.md: no JSON object"),
+        ("r.json -o nowhere/page.html", "nowhere/page.html: cannot be written there"),
+        ("r.json -o page.pdf", "call the page NAME.html"),
+    ):
+        refused = fogguard("report", *words.split())
+        assert (refused.returncode, sentence in refused.stderr) == (2, True), refused.stderr

@@ -1,0 +1,178 @@
+"""Reliability from the field: what is counted, whether the intervals hold, and what is expected of it."""
+
+import json
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import command
+
+from benchmarks.drilled import Change, Stretch
+from benchmarks.expected import next_skips
+from benchmarks.observe import Observer
+from benchmarks.uptime import METHOD, Recording, Uptime, UptimeError, estimate, of_uptimes, uptimes
+from broker.embedded import running_broker
+from broker.presence import Sensed
+from export.failures import average_accuracy
+from export.spec import load_spec
+from provisioning.local import LocalFleet
+
+ORDER = ("f1", "f2", "e1")
+
+
+def recording(*changes, elapsed_s=100.0, blind=()):
+    return Recording(
+        order=ORDER,
+        elapsed_s=elapsed_s,
+        changes=[Change(at_s=at_s, node=node, state=state) for at_s, node, state in changes],
+        stretches=[Stretch(mask="", from_s=begin, to_s=end) for begin, end in blind],
+    )
+
+
+def test_up_and_down_times_are_counted_to_the_end_of_the_recording():
+    seen = uptimes(
+        recording(
+            (10, "f1", "dead"), (15, "f1", "alive"), (60, "f1", "suspect"), (61, "f1", "dead"), (40, "f2", "alive")
+        )
+    )
+    assert seen["f1"] == Uptime(up_s=55, down_s=45, failures=2, repairs=1)
+    assert seen["f2"] == seen["e1"] == Uptime(up_s=100)
+
+
+def test_what_nobody_could_see_counts_for_nothing():
+    seen = uptimes(recording((30, "f1", "dead"), (50, "f1", "alive"), blind=[(25, 45)]))
+    assert seen["f1"] == Uptime(up_s=75, down_s=5, failures=0, repairs=1)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 100), st.sampled_from(["alive", "dead", "suspect"])), max_size=12),
+    st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), max_size=1),
+)
+def test_every_second_is_up_down_or_unseen(changes, blind):
+    blind = [tuple(sorted(each)) for each in blind]
+    seen = uptimes(recording(*((at_s, "f1", state) for at_s, state in sorted(changes)), blind=blind))["f1"]
+    unseen_s = sum(end - begin for begin, end in blind)
+    assert seen.up_s + seen.down_s == pytest.approx(100 - unseen_s, abs=1e-3)
+    assert abs(seen.failures - seen.repairs) <= 1 + 2 * len(blind)
+
+
+def test_the_interval_is_that_of_the_textbook():
+    """Ten failures in 9,990 h, ten hours of repair: 0.9975 to 0.9996 (Trivedi, example 10.27)."""
+    seen = dict.fromkeys(ORDER, Uptime(up_s=9990 * 3600, down_s=10 * 3600, failures=10, repairs=10))
+    (found, *_) = of_uptimes(ORDER, seen, 3600).nodes.values()
+    assert found.low == pytest.approx(0.9975, abs=2e-4)
+    assert found.high == pytest.approx(0.9996, abs=1e-4)
+    assert found.low < found.r < found.high
+    assert found.share_up == 0.999
+    assert found.repairs_from == "own"
+
+
+def test_the_true_reliability_lies_in_the_interval_as_often_as_it_says():
+    chance = np.random.default_rng(5)
+    held = []
+    for _ in range(300):
+        seen = {}
+        for node, mean_up_s in zip(ORDER, (90.0, 40.0, 400.0), strict=True):
+            changes, at_s, is_up = [], 0.0, True
+            while (at_s := at_s + chance.exponential(mean_up_s if is_up else 10.0)) < 1000:
+                is_up = not is_up
+                changes.append((at_s, node, "alive" if is_up else "dead"))
+            seen[node] = uptimes(recording(*changes, elapsed_s=1000.0))[node]
+        found = of_uptimes(ORDER, seen, 10.0).nodes
+        truth = {"f1": 0.9, "f2": 0.8, "e1": 400 / 410}
+        held += [found[node].low <= r <= found[node].high for node, r in truth.items()]
+    assert 0.92 < np.mean(held) < 0.985
+
+
+def test_more_recordings_make_it_surer_and_a_node_that_never_failed_is_not_taken_for_perfect():
+    one = recording((10, "f1", "dead"), (15, "f1", "alive"))
+    few, many = estimate([one]).nodes, estimate([one] * 20).nodes
+    assert many["f1"].high - many["f1"].low < few["f1"].high - few["f1"].low
+    assert few["e1"].share_up == 1
+    assert few["e1"].low < 0.99 < few["e1"].high
+    assert few["e1"].repairs_from == "all"
+    assert estimate([recording()]).nodes["e1"].repairs_from == "assumed"
+    assert estimate([one]) == estimate([one])
+
+
+def test_recordings_of_different_fleets_are_refused():
+    with pytest.raises(UptimeError, match="different fleets: one has f1, f2, e1, another f1"):
+        estimate([recording(), Recording(order=("f1",), elapsed_s=1.0, changes=[])])
+    with pytest.raises(UptimeError, match="f1 was never seen"):
+        estimate([recording(elapsed_s=0.0)])
+
+
+def test_the_skip_that_helps_most_stands_first():
+    spec = load_spec("watch")
+    assert spec.order == ORDER
+    found = next_skips(spec, {"f1": 0.5, "f2": 0.99, "e1": 0.99})
+    there = {(each.source, each.target) for each in spec.hyperconnections}
+    assert not {tuple(each.skip.split(">")) for each in found} & there
+    gains = [each.lives_points for each in found]
+    assert gains == sorted(gains, reverse=True)
+    assert all(gain >= 0 for gain in gains)
+
+
+def view(**states):
+    return {node: Sensed(state=state, epoch=1, since_ns=0, layer="beat") for node, state in states.items()}
+
+
+def test_an_observer_that_hears_nothing_knows_nothing():
+    observer = Observer(ORDER)
+    for at_s in range(1, 20):
+        if at_s not in range(8, 14):  # the sink is away
+            observer.on_view(float(at_s), view(f1="dead" if at_s > 4 else "alive", f2="alive", e1="alive"))
+        observer.on_time(float(at_s))
+    blind = [(each.from_s, each.to_s) for each in observer.seen.stretches if each.mask == ""]
+    assert blind == [(0, 1), (7, 14)]
+    assert [(each.at_s, each.node, each.state) for each in observer.seen.changes] == [(5, "f1", "dead")]
+
+
+def test_a_fleet_is_observed_estimated_and_evaluated(fogguard, bundle, tmp_path):
+    (tmp_path / "fleet").mkdir()
+    with running_broker() as url, LocalFleet(bundle, [url], "house", tmp_path / "fleet") as agents:
+        agents.start(bundle.manifest.nodes)
+        arguments = ["observe", bundle.path, "--broker", url, "--fleet", "house", "--json", "week.json"]
+        watching = subprocess.Popen(
+            [command("fogguard"), *map(str, arguments)], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+        lines = iter(watching.stderr.readline, "")
+        for off, on in ((agents.kill, agents.start), (agents.freeze, agents.thaw)):
+            time.sleep(2)
+            off(["f1"])
+            assert any("f1 is" in line and "alive" not in line for line in lines)
+            time.sleep(1)
+            on(["f1"])
+            assert any("f1 is alive" in line for line in lines)
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=20)
+    week = json.loads((tmp_path / "week.json").read_text())
+    assert not week["finished"]
+    done = fogguard("reliability", "week.json", "week.json", "--json", "observed.json")
+    assert done.returncode == 0, done.stderr
+    observed = json.loads((tmp_path / "observed.json").read_text())
+    assert observed["method"] == METHOD
+    assert observed["nodes"]["f1"]["seen"]["failures"] >= 4
+    assert observed["nodes"]["f1"]["low"] < observed["nodes"]["f1"]["r"] < observed["nodes"]["e1"]["r"]
+    done = fogguard("evaluate", bundle.path, "--reliability", "observed.json", "--json", "e.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "e.json").read_text())
+    (expected,) = found["expected"].values()
+    assert expected["low"] < expected["mean"] < expected["high"]
+    setting = {node: each["r"] for node, each in observed["nodes"].items()}
+    by_hand = average_accuracy(bundle.manifest.accuracy.per_mask, bundle.manifest.order, setting)
+    assert expected["mean"] == pytest.approx(by_hand, abs=1e-4)
+    assert found["settings"]["observed"] == setting
+    assert found["next_skips"][0]["skip"] in done.stdout
+    for words, sentence in (
+        (["reliability", "e.json"], "e.json: no recording of ups and downs"),
+        (["reliability", "nothing.json"], "nothing.json: cannot be read"),
+        (["evaluate", bundle.path, "--reliability", "week.json"], "week.json: no observed reliability"),
+        (["observe", bundle.path, "--broker", "mqtt://127.0.0.1:9", "--json", "week.json"], "is there already"),
+    ):
+        refused = fogguard(*words)
+        assert (refused.returncode, sentence in refused.stderr) == (2, True), refused.stderr
