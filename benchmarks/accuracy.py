@@ -6,29 +6,22 @@ still be answered by a node that is dead by now, or without one that is back.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.fleet import Trial
+from benchmarks.hands import Hands
 from benchmarks.phases import PhaseReport
 from benchmarks.recording import Phase
+from benchmarks.scenario import Verb
 from broker.errors import FailureFound, FogError
 from export.average import DIGITS
 from export.data.rows import Integers
 from export.failures import GUESS, combinations_of_masks, masks, probabilities
 
-By = Literal["kill", "stop", "freeze"]
 Progress = Callable[[int, int, str], None]
-
-
-class Switch(NamedTuple):
-    """How nodes of a fleet are put out and brought back."""
-
-    off: Callable[[Iterable[str]], None]
-    on: Callable[[Iterable[str]], None]
 
 
 class MaskAccuracy(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +72,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `fogguard bench accuracy`."""
 
     order: tuple[str, ...]
-    by: By
+    by: Verb
     rows: int
     masks: list[MaskAccuracy]
     average: dict[str, AverageAccuracy]
@@ -88,18 +81,6 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
 
 class NotAsPredicted(FailureFound):
     """The running fleet answers otherwise than the bundle predicts, or not at all."""
-
-
-def switch_of(trial: Trial, by: By) -> Switch:
-    """Return how the trial's agents are put out and brought back; raises FogError if they run elsewhere."""
-    agents = trial.agents
-    if agents is None:
-        raise FogError("only the agents of this machine can be put out and brought back from here")
-    return {
-        "kill": Switch(agents.kill, agents.start),
-        "stop": Switch(agents.stop, agents.start),
-        "freeze": Switch(agents.freeze, agents.thaw),
-    }[by]
 
 
 def gray_order(some: Iterable[str]) -> list[str]:
@@ -143,24 +124,30 @@ def chosen_masks(
     return gray_order(every[number] for number in drawn)
 
 
-def measure(trial: Trial, switch: Switch, by: By, some: Sequence[str], progress: Progress) -> Accuracy:
+def measure(trial: Trial, hands: Hands, by: Verb, some: Sequence[str], progress: Progress) -> Accuracy:
     """Put the fleet, all alive, into each of the masks `some`, feed it every row under each, and compare.
 
     Raises FleetSilent if it does not settle on one.
     """
     driver, order = trial.driver, trial.bundle.manifest.order
+    driver.watch = hands.check
     rows = len(trial.held_out.truth)
-    alive = frozenset(order)
-    for done, mask in enumerate(some):
-        wanted = frozenset(node for node, bit in zip(order, mask, strict=True) if bit == "1")
-        progress(done, len(some), mask)
-        driver.begin(mask, wanted)
-        switch.off(alive - wanted)
-        switch.on(wanted - alive)
-        alive = wanted
-        driver.settle(by_all=True)
-        driver.measure(rows)
-        driver.finish()
+    alive = everyone = frozenset(order)
+    try:
+        for done, mask in enumerate(some):
+            wanted = frozenset(node for node, bit in zip(order, mask, strict=True) if bit == "1")
+            progress(done, len(some), mask)
+            driver.begin(mask, wanted)
+            for node in alive - wanted:
+                hands.do(by, node)
+            for node in wanted - alive:
+                hands.undo(by, node)
+            alive = wanted
+            driver.settle(by_all=True)
+            driver.measure(rows)
+            driver.finish()
+    finally:
+        hands.finish(dict.fromkeys(everyone - alive, by))
     driver.drain()
     progress(len(some), len(some), "")
     reports = trial.reports()

@@ -9,6 +9,7 @@ from benchmarks.options import (
     BrokerChoice,
     BundlePath,
     Json,
+    LabName,
     Rate,
     TlsFolder,
     Window,
@@ -48,7 +49,7 @@ def drill(
     broker: BrokerChoice = None,
     fleet: Annotated[str | None, typer.Option(help="The fleet's name. [default: the bundle's]")] = None,
     external: Annotated[bool, typer.Option("--external", help="The agents run elsewhere: only --by-hand.")] = False,
-    lab: Annotated[str | None, typer.Option(metavar="NAME", help="The agents run on the devices of this lab.")] = None,
+    lab: LabName = None,
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:
@@ -56,13 +57,14 @@ def drill(
 
     The file that --json names is whole at any moment, and the same command goes on where it was ended.
     """
-    from benchmarks.drill_run import Place, Wish, perform, place_of
+    from benchmarks.drill_run import Wish, perform
+    from benchmarks.place import place_of
 
     modes = [scenario is not None, random, by_hand]
     if sum(modes) != 1:
         raise FogError("say what is to happen, one of three: a SCENARIO.toml, --random or --by-hand")
     require_writable(json)
-    place: Place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab)
+    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab)
     wish = Wish(
         scenario=scenario,
         random=random,

@@ -1,9 +1,7 @@
-"""`fogguard drill` put together: where the fleet is, what is to happen, and the file that it all goes into."""
+"""`fogguard drill` put together: what is to happen, and the file that it all goes into."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import asdict
@@ -13,34 +11,17 @@ from benchmarks.drill import Drill
 from benchmarks.drill_view import drill_view, print_drill
 from benchmarks.drilled import Drilled, require_as_predicted
 from benchmarks.environment import head, with_head, write_now
-from benchmarks.fleet import running_trial
-from benchmarks.hands import Hands, LabHands, LocalHands, NoHands
+from benchmarks.hands import NoHands
 from benchmarks.options import write
-from benchmarks.scenario import LAB_VERBS, LOCAL_VERBS, Plan, Verb, by_chance, load_scenario
+from benchmarks.place import Place, able, emulated_at, trial_at
+from benchmarks.scenario import Plan, Verb, by_chance, load_scenario
 from benchmarks.terminal import say
 from benchmarks.timeline import topology
 from broker.errors import FogError
-from broker.tls import Tls, files_of
 from edge_agent.bundle import Manifest, load
 from export.failures import average_accuracy
-from provisioning.inventory import load_inventory
-from provisioning.lab import network, programs, store
 
 _CHANCE_S = 60.0
-
-
-class Place(NamedTuple):
-    """Where the fleet is: agents of this machine, or others that run already.
-
-    `verbs` are the things that can be done to its nodes from here, the first by default.
-    """
-
-    broker: str | None
-    fleet: str | None
-    tls: Tls | None
-    local: bool
-    lab: str | None
-    verbs: tuple[Verb, ...]
 
 
 class Wish(NamedTuple):
@@ -57,25 +38,6 @@ class Wish(NamedTuple):
     patience_s: float
 
 
-def place_of(*, broker: str | None, fleet: str | None, tls: Path | None, external: bool, lab: str | None) -> Place:
-    """Return where the fleet is; raises FogError if the options do not go together."""
-    if lab is not None:
-        programs.require_root()
-        there = store.find(lab)
-        if there is None:
-            raise FogError(f"there is no lab {lab}: `fogguard lab up` makes one")
-        inventory = load_inventory(Path(there.fleet))
-        folder = tls or inventory.pki
-        told = files_of(folder, "feeder") if folder else None
-        return Place(broker or inventory.broker_url, fleet or inventory.fleet, told, False, lab, LAB_VERBS)
-    if external and not broker:
-        raise FogError("--external: name the broker where the agents are with --broker mqtt://HOST:PORT")
-    if tls and not external:
-        raise FogError("--tls is for agents that run elsewhere: add --external")
-    told = files_of(tls, "feeder") if tls else None
-    return Place(broker, fleet, told, not external, None, () if external else LOCAL_VERBS)
-
-
 def plan_of(wish: Wish, place: Place, manifest: Manifest) -> tuple[Plan, float]:
     """Return what is to happen and for how long, 0 if until it is over; raises FogError."""
     by_hand = wish.scenario is None and not wish.random
@@ -87,9 +49,7 @@ def plan_of(wish: Wish, place: Place, manifest: Manifest) -> tuple[Plan, float]:
     if wish.scenario is not None:
         plan = load_scenario(wish.scenario, manifest, place.verbs)
         return plan, wish.duration_s or plan.seconds
-    by = wish.by or place.verbs[0]
-    if by not in place.verbs:
-        raise FogError(f"--by {by} cannot be done to this fleet: {', '.join(place.verbs)} can")
+    by = able(place, wish.by or place.verbs[0])
     return by_chance(manifest, wish.setting, wish.every_s, by, wish.seed), wish.duration_s or _CHANCE_S
 
 
@@ -121,7 +81,7 @@ def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json
     manifest = bundle.manifest
     plan, planned_s = plan_of(wish, place, manifest)
     found = begun(json, plan, planned_s, manifest, bundle.id.hex())
-    start = head(emulated=_emulated(place))
+    start = head(emulated=emulated_at(place))
     about = {"bundle": bundle.id.hex(), "fog": manifest.name, "rate": rate}
     shape = {"labels": len(manifest.labels), "topology": topology(manifest), "settings": manifest.settings}
 
@@ -131,36 +91,21 @@ def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json
 
     if found.elapsed_s:
         say(f"going on after {found.elapsed_s:.0f} s")
-    with _hands_first(place) as hands, contextlib.ExitStack() as stack:
-        options: dict[str, Any] = {"broker": place.broker, "local": place.local, "fleet": place.fleet}
-        options |= {"tls": place.tls, "rate": rate, "window": window, "progress": say}
-        trial = stack.enter_context(running_trial(path, **options))
-        if trial.agents is not None:
-            hands = LocalHands(trial.agents) if plan.mode != "by-hand" else NoHands()
-            if plan.mode == "by-hand":
+    with trial_at(place, path, rate=rate, window=window, progress=say) as (trial, hands):
+        by_hand = None
+        if plan.mode == "by-hand":
+            by_hand = _operator(plan, planned_s, manifest)
+            if trial.agents is not None:
+                hands = NoHands()
                 say(_how_to_unplug(trial.agents.pids))
-        by_hand = _operator(plan, planned_s, manifest) if plan.mode == "by-hand" else None
-        show = stack.enter_context(drill_view())
-        Drill(trial, found, hands, by_hand, keep, say, show).run()
+        with drill_view() as show:
+            Drill(trial, found, hands, by_hand, keep, say, show).run()
     write(json, {**about, **asdict(found), **shape}, start)
     expected = None
     if plan.mode == "random":
         expected = average_accuracy(manifest.accuracy.per_mask, manifest.order, plan.reliability)
     print_drill(found, expected)
     require_as_predicted(found)
-
-
-@contextlib.contextmanager
-def _hands_first(place: Place) -> Iterator[Hands]:
-    """Yield the hands; with those of a lab, this thread is in the lab's network from then on."""
-    if place.lab is None:
-        yield NoHands()
-        return
-    there = store.find(place.lab)
-    hands = LabHands(place.lab)  # its thread stays in the network where it begins
-    if there is not None:
-        network.enter(there.namespace)
-    yield hands
 
 
 def _operator(plan: Plan, planned_s: float, manifest: Manifest) -> ByHand:
@@ -170,11 +115,3 @@ def _operator(plan: Plan, planned_s: float, manifest: Manifest) -> ByHand:
 def _how_to_unplug(pids: dict[str, int]) -> str:
     listed = ", ".join(f"{node} {pid}" for node, pid in pids.items())
     return f"these agents stand for devices: {listed}; unplug with kill -STOP PID, plug in with kill -CONT PID"
-
-
-def _emulated(place: Place) -> str:
-    if place.local:
-        return "every node is a process on this machine, killed, stopped or frozen by signals; the network is loopback"
-    if place.lab is not None:
-        return f"every node is a virtual device of lab {place.lab} on this machine"
-    return ""

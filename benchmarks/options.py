@@ -23,6 +23,9 @@ TlsFolder = Annotated[
     Path | None,
     typer.Option("--tls", metavar="DIR", help="Certificates by `fogguard pki init`, for an mqtts:// broker."),
 ]
+LabName = Annotated[
+    str | None, typer.Option("--lab", metavar="NAME", help="The agents run on the devices of this lab.")
+]
 Window = Annotated[int, typer.Option(help="How many steps are under way at once.", min=1)]
 Rate = Annotated[float, typer.Option(help="Steps a second.", min=0.1, max=100_000)]
 

@@ -14,7 +14,8 @@ from benchmarks.phases import PhaseReport
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
-    from benchmarks.failover import By, Failover
+    from benchmarks.failover import Failover
+    from benchmarks.scenario import Verb
     from benchmarks.soaked import Soaked
     from export.average import Average, Evaluation
     from export.check import Finding  # brings torch, which most commands do not need
@@ -171,7 +172,7 @@ def print_findings(findings: "Iterable[Finding]") -> None:
         results.print(f"{finding.name}: {finding.detail}", soft_wrap=True)
 
 
-def print_failovers(classes: "Mapping[By, Failover]") -> None:
+def print_failovers(classes: "Mapping[Verb, Failover]") -> None:
     """Print what each class of failure does."""
     columns = (
         "class",
@@ -179,6 +180,8 @@ def print_failovers(classes: "Mapping[By, Failover]") -> None:
         "sensed p50",
         "p95",
         "max ms",
+        "back p50",
+        "p95 ms",
         "answer p95",
         "cut",
         "lost",
@@ -190,7 +193,7 @@ def print_failovers(classes: "Mapping[By, Failover]") -> None:
         (
             name,
             *(str(each.n), f"{each.sensed_ms.p50:.1f}", f"{each.sensed_ms.p95:.1f}", f"{each.sensed_ms.max:.1f}"),
-            f"{each.answer_ms.p95:.1f}",
+            *(f"{each.back_ms.p50:.0f}", f"{each.back_ms.p95:.0f}", f"{each.answer_ms.p95:.1f}"),
             *map(str, (each.cut, each.lost, each.late, each.wrong, each.false_suspicions)),
         )
         for name, each in classes.items()

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.accuracy import NotAsPredicted, chosen_masks, gray_order, measure, require_as_predicted, switch_of
+from benchmarks.accuracy import NotAsPredicted, chosen_masks, gray_order, measure, require_as_predicted
 from benchmarks.fleet import FLAT_OUT, running_trial
+from benchmarks.hands import LocalHands
 from broker.errors import FogError
 from export.failures import combinations_of, masks, probabilities
 
@@ -61,7 +62,7 @@ def test_a_fleet_answers_as_predicted_under_every_mask(bundle, prediction, by, b
     some = gray_order(masks(3))
     seen = []
     with running_trial(bundle.path, broker=str(broker), rate=FLAT_OUT, window=16) as trial:
-        found = measure(trial, switch_of(trial, by), by, some, lambda done, total, mask: seen.append((done, mask)))
+        found = measure(trial, LocalHands(trial.agents), by, some, lambda done, total, mask: seen.append((done, mask)))
     require_as_predicted(found)
     assert [each.mask for each in found.masks] == some
     assert seen == [*enumerate(some), (8, "")]
@@ -78,7 +79,7 @@ def test_a_fleet_answers_as_predicted_under_every_mask(bundle, prediction, by, b
 
 def test_masks_that_were_left_out_are_told_by_what_is_covered(bundle, broker):
     with running_trial(bundle.path, broker=str(broker), rate=FLAT_OUT, rows=20) as trial:
-        found = measure(trial, switch_of(trial, "kill"), "kill", ["111", "011"], lambda *_: None)
+        found = measure(trial, LocalHands(trial.agents), "kill", ["111", "011"], lambda *_: None)
         hazardous = [bundle.manifest.settings["hazardous"][node] for node in bundle.manifest.order]
     share = probabilities(combinations_of(3), hazardous)[[0, 4]]
     assert found.average["hazardous"].covered == pytest.approx(share.sum(), abs=1e-5)
@@ -91,7 +92,7 @@ def test_a_label_that_was_not_predicted_is_found(bundle, broker):
     with running_trial(bundle.path, broker=str(broker), rate=FLAT_OUT, rows=30) as trial:
         wrong = {**trial.predicted, "110": (trial.predicted["110"] + 1) % len(bundle.manifest.labels)}
         found = measure(
-            replace(trial, predicted=wrong), switch_of(trial, "kill"), "kill", ["111", "110"], lambda *_: None
+            replace(trial, predicted=wrong), LocalHands(trial.agents), "kill", ["111", "110"], lambda *_: None
         )
     with pytest.raises(NotAsPredicted, match="1 of 2 masks are not as predicted: 110: 30 of 30 labels differ"):
         require_as_predicted(found)

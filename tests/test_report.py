@@ -75,7 +75,15 @@ def failover():
 def latency():
     figures = {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "steps_per_s": 900.0}
     costs = {"rss_mb": {"f1": 70.0}, "ready_s": {"f1": 0.4}, "idle_cpu_percent": {"f1": 1.0}}
-    return {**HEAD, **figures, "floor": {**figures, "ratio": figures}, "each_round": [], "rounds": 5, "steps": 10, **costs}
+    return {
+        **HEAD,
+        **figures,
+        "floor": {**figures, "ratio": figures},
+        "each_round": [],
+        "rounds": 5,
+        "steps": 10,
+        **costs,
+    }
 
 
 RESULTS = {
