@@ -56,7 +56,11 @@ def of_failover(result: Result) -> Report:
     spreads = {
         f"{name}: {what}": {"p50": spread.p50, "p95": spread.p95, "max": spread.max}
         for name, each in classes.items()
-        for what, spread in (("sensed", each.sensed_ms), ("first answer", each.first_answer_ms))
+        for what, spread in (
+            ("sensed", each.sensed_ms),
+            ("first answer", each.first_answer_ms),
+            ("back", each.back_ms),
+        )
     }
     picture = Picture("failover", (10, 1 + 0.7 * len(spreads)), lambda axes: draw_quantiles(axes, spreads, "ms"))
     counts = ("n", "cut", "lost", "late", "wrong", "false_suspicions")
@@ -68,15 +72,7 @@ def of_failover(result: Result) -> Report:
     table = Section(
         "By class of failure",
         columns=("class", *(name.replace("_", " ") for name in counts), "answer p50 ms", "answer p95 ms"),
-        rows=[
-            [
-                name,
-                *(str(getattr(each, key)) for key in counts),
-                f"{each.answer_ms.p50:.1f}",
-                f"{each.answer_ms.p95:.1f}",
-            ]
-            for name, each in classes.items()
-        ],
+        rows=[row(name, each) for name, each in classes.items()],
         bad=frozenset(k for k, each in enumerate(classes.values()) if each.lost or each.wrong),
     )
     ok = not table.bad

@@ -59,7 +59,15 @@ def drilled(**changes):
 
 
 def accuracy():
-    entry = {"guesses": 0, "cut": 0, "lost": 0, "settled_ms": 1.0, "accuracy_predicted": 0.9, "accuracy_measured": 0.9}
+    entry = {
+        "guesses": 0,
+        "cut": 0,
+        "lost": 0,
+        "late": 0,
+        "settled_ms": 1.0,
+        "accuracy_predicted": 0.9,
+        "accuracy_measured": 0.9,
+    }
     average = {"poor": {"measured": 0.91, "predicted": 0.9, "ci95": 0.01, "covered": 1.0}}
     masks = [{**entry, "mask": f"{k:04b}", "n": 10, "labels_equal": 10} for k in range(16)]
     return {**HEAD, "order": ["a", "b", "c", "d"], "by": "kill", "rows": 10, "masks": masks, "average": average}
@@ -67,9 +75,9 @@ def accuracy():
 
 def failover():
     spread = {"n": 3, "p50": 1.0, "p95": 2.0, "max": 30.0}
-    times = {"sensed_ms": spread, "first_answer_ms": spread, "answer_ms": spread}
+    times = {"sensed_ms": spread, "first_answer_ms": spread, "back_ms": spread, "answer_ms": spread}
     counts = {"n": 3, "cut": 0, "lost": 1, "late": 0, "wrong": 0, "false_suspicions": 0}
-    return {**HEAD, "classes": {"kill": {**times, **counts}}}
+    return {**HEAD, "classes": {"kill": {**times, **counts, "gap_accuracy": 0.9}}}
 
 
 def latency():
