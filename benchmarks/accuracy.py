@@ -147,7 +147,8 @@ def measure(trial: Trial, hands: Hands, by: Verb, some: Sequence[str], progress:
             driver.measure(rows)
             driver.finish()
     finally:
-        hands.finish(dict.fromkeys(everyone - alive, by))
+        for node in everyone - alive:
+            hands.undo(by, node)
     driver.drain()
     progress(len(some), len(some), "")
     reports = trial.reports()

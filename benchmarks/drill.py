@@ -85,7 +85,8 @@ class Drill:
                 self._driver.drain()
             self._ledger.count(everything=True)
             self._tell()
-            self._hands.finish(self._wrong)
+            for node, verb in self._wrong.items():
+                self._hands.undo(verb, node)
 
     def _go_on(self) -> None:
         try:

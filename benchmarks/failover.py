@@ -111,7 +111,8 @@ def fail_over(
                 f"back after {back[-1]:.0f} ms"
             )
     finally:
-        hands.finish(wrong)
+        for node, verb in wrong.items():
+            hands.undo(verb, node)
     driver.drain()
     return _summary(trial, first_phase, sensed, back, suspected - expected)
 

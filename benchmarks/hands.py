@@ -1,6 +1,6 @@
 """What pulls the plugs in a drill: signals to the agents of this machine, or the devices of a lab."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -25,8 +25,8 @@ class Hands(Protocol):
     def check(self) -> None:
         """Raise a FogError if something could not be done, or went wrong by itself."""
 
-    def finish(self, wrong: Mapping[str, Verb]) -> None:
-        """Leave nodes that are not ours as they were; `wrong` is what is still wrong, with whom."""
+    def finish(self) -> None:
+        """Return when all is done that was asked for; raises what that raised."""
 
 
 class LocalHands:
@@ -48,8 +48,8 @@ class LocalHands:
         """Raise AgentDied if an agent ended that was let alone."""
         self._agents.require_running()
 
-    def finish(self, wrong: Mapping[str, Verb]) -> None:
-        """Return: the agents end with the fleet."""
+    def finish(self) -> None:
+        """Return: all is done at once."""
 
 
 class LabHands:
@@ -83,10 +83,8 @@ class LabHands:
         while self._under_way and self._under_way[0].done():
             self._under_way.pop(0).result()
 
-    def finish(self, wrong: Mapping[str, Verb]) -> None:
-        """Bring everybody back, and wait for it; raises what an action raised."""
-        for node, verb in wrong.items():
-            self.undo(verb, node)
+    def finish(self) -> None:
+        """Wait until the devices are as they were asked to be; raises what an action raised."""
         self._thread.shutdown()
         self.check()
 
@@ -110,5 +108,5 @@ class NoHands:
     def check(self) -> None:
         """Return: whatever happens is what we came for."""
 
-    def finish(self, wrong: Mapping[str, Verb]) -> None:
+    def finish(self) -> None:
         """Return: nothing was done."""

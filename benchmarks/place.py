@@ -67,7 +67,12 @@ def trial_at(place: Place, path: Path, **options: Any) -> Iterator[tuple[Trial, 
         network.enter(place.lab.namespace)
     where: dict[str, Any] = {"broker": place.broker, "local": place.local, "fleet": place.fleet, "tls": place.tls}
     with running_trial(path, **where, **options) as trial:
-        yield trial, LocalHands(trial.agents) if trial.agents is not None else hands
+        if trial.agents is not None:
+            hands = LocalHands(trial.agents)
+        try:
+            yield trial, hands
+        finally:
+            hands.finish()
 
 
 def emulated_at(place: Place) -> str:

@@ -26,6 +26,7 @@ from provisioning.asking import ask
 _DECK: Final[tuple[Event, ...]] = ("kill", "kill", "freeze", "freeze", "malformed", "broker")
 _BURST: Final = 300
 _BOOKS_S: Final = 3.0
+_QUIET_S: Final = 0.1
 _WARM_UP_S: Final = 10.0
 _EVERLASTING: Final = 1 << 62
 
@@ -134,7 +135,7 @@ class Soak:
     def _calm(self, *, with_burst: bool = False) -> None:
         """Measure a few seconds in which nothing fails; the counters must add up over them."""
         self._take()
-        before = self._keep_books(lambda _told: [])
+        before = self._quiet()
         self._driver.begin("calm", self._everyone)
         self._measure(self._chance.uniform(0.5, 2.0))
         refused: Mapping[str, int] = {}
@@ -198,6 +199,17 @@ class Soak:
     def _ask_all(self) -> dict[str, Metrics]:
         replies = ask(self._broker.url, self._manifest.name, self._manifest.nodes, "metrics", None)
         return {node: reply.metrics for node, reply in replies.items() if reply.metrics is not None}
+
+    def _quiet(self) -> Mapping[str, Metrics]:
+        """Return what every node tells once nothing moves: one that was held up may still work off what had come."""
+        told, ends_s = self._ask_all(), time.monotonic() + _BOOKS_S
+        while time.monotonic() < ends_s:
+            self._driver.wait(_QUIET_S)
+            before, told = told, self._ask_all()
+            is_still = all(before[node].sources == each.sources for node, each in told.items())
+            if is_still and not any(map(faults, told.values())):
+                break
+        return told
 
     def _keep_books(self, and_faults: Callable[[Mapping[str, Metrics]], list[str]]) -> Mapping[str, Metrics]:
         """Ask every node until the sums come out, or for a while, and return what they told last.
