@@ -173,7 +173,7 @@ class Agent:
                 if now_s >= next_metrics_s:
                     next_metrics_s = now_s + _METRICS_EVERY_S
                     self._held.current.publish_metrics()
-                    if self._held.drop(time.monotonic_ns()):
+                    if not self._exchange.is_looking and self._held.drop(time.monotonic_ns()):
                         give_back()
                         self._tell()
                 if watchdog_s and now_s >= next_watchdog_s and self._link.activity > fed_at:
@@ -233,8 +233,8 @@ class Agent:
 
     def _tell_supervisor(self) -> None:
         held = " beside ".join(each.hex() for each in (self._held.bundle, *self._held.beside))
-        refusal = f" refused: {self._exchange.refusal}" if self._exchange.refusal else ""
-        self._supervisor.notify(f"STATUS=bundle {held}{refusal}")
+        refusal = f", refused: {self._exchange.refusal}" if self._exchange.refusal else ""
+        self._supervisor.notify(f"STATUS=bundle {held}, look {self._exchange.looks}{refusal}")
 
     def _publish_birth(self) -> None:
         self._link.publish(self._own_status, self._status(), qos=1, retain=True)

@@ -63,6 +63,8 @@ class Exchange:
 
     def __init__(self, config: Config, wiring: str, held: Generations, node_of: Callable[[Bundle], Node]) -> None:
         self.refusal = ""
+        self.looks = 0
+        """How often it has looked: who asked can tell that the answer is to that."""
         self._config = config
         self._wiring = wiring
         self._held = held
@@ -74,8 +76,13 @@ class Exchange:
         """Look again what the agent is to have."""
         self._is_asked = True
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether bundles are being loaded: until they are there, none that is held may be dropped."""
+        return self._found is not None
+
     def poll(self, now_ns: int) -> bool:
-        """Take over what was loaded meanwhile; return whether that changed anything."""
+        """Take over what was loaded meanwhile; return whether a look is over."""
         if self._found is not None and self._found.done():
             found, self._found = self._found, None
             self._take(found, now_ns)
@@ -88,6 +95,7 @@ class Exchange:
         return False
 
     def _take(self, loaded: "Future[_Found]", now_ns: int) -> None:
+        self.looks += 1
         try:
             found = loaded.result()
         except FogError as error:

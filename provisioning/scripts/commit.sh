@@ -18,7 +18,7 @@ bundle=$(sha256sum < current/bundle/manifest.json | cut -c 1-16)
 # An agent that died meanwhile is started with it.
 systemctl reload $unit 2> /dev/null || systemctl restart --no-block $unit
 for _ in $(seq 300); do
-  case "$(systemctl show -p StatusText --value $unit)" in "bundle $bundle"*) exit 0 ;; esac
+  case "$(systemctl show -p StatusText --value $unit)" in "bundle $bundle"[,\ ]*) exit 0 ;; esac
   sleep 0.1
 done
 echo "its agent does not run it after 30 s: $(systemctl show -p StatusText --value $unit)" >&2

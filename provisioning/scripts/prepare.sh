@@ -10,17 +10,19 @@ give_up() {
   echo "$1" >&2
   exit 1
 }
-case "$(told)" in *refused:*) rm -f next; systemctl reload $unit; sleep 1 ;; esac
+before=$(told)
 ln -sfn "releases/$1" .next
 mv -T .next next
 sync .
 bundle=$(sha256sum < next/bundle/manifest.json | cut -c 1-16)
 systemctl reload $unit
 for _ in $(seq 300); do
-  case "$(told)" in
-    *refused:*) give_up "its agent does not take it: $(told | sed 's/.*refused: //')" ;;
-    *" $bundle"*) exit 0 ;;
+  now=$(told)
+  case "$now" in
+    "$before") ;; # it has not looked yet
+    *refused:*) give_up "its agent does not take it: ${now##*refused: }" ;;
+    *" $bundle"[,\ ]*) exit 0 ;;
   esac
   sleep 0.1
 done
-give_up "its agent does not hold it after 30 s: $(told)"
+give_up "its agent does not hold it after 30 s: $now"
