@@ -221,6 +221,55 @@ def soak(
     require_ok(found)
 
 
+@bench.command("switch", epilog="Example: fogguard bench switch demo/bundle other-bundle --rate 300")
+def switch(
+    bundle: BundlePath,
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="Another bundle for the same nodes.")],
+    still: Annotated[float, typer.Option(help="How long to measure before and after, in seconds.", min=0.1)] = 3.0,
+    rate: Rate = 300.0,
+    window: Window = 64,
+    broker: BrokerChoice = None,
+    json: Json = None,
+) -> None:
+    """Let a local fleet under load go over to another bundle and back, while the agents go on.
+
+    Fails if a step is lost, or answered by another bundle than it was fed for, or with another label than predicted.
+    """
+    from benchmarks.environment import head
+    from benchmarks.fleet import running_trial
+    from benchmarks.switching import require_whole, switch_there_and_back
+    from benchmarks.terminal import print_table, say
+    from edge_agent.bundle import load
+
+    require_writable(json)
+    start = head(emulated="every node is a process on this machine, told by SIGHUP which bundles to hold; loopback")
+    new = load(other)
+    new.verify()
+    with running_trial(bundle, broker=broker, rate=rate, window=window, progress=say) as trial:
+        found = switch_there_and_back(trial, new, still, say)
+    columns = ("", "s", "sent", "lost", "mixed", "held up", "labels as predicted", "p50 ms", "p99 ms", "longest ms")
+    for each in found:
+        rows = [
+            (
+                stretch.name,
+                f"{stretch.seconds:.2f}",
+                *map(str, (stretch.sent, stretch.lost, stretch.mixed, stretch.held_up)),
+                f"{stretch.labels_equal} of {stretch.labels_compared}",
+                *(f"{ms:.1f}" for ms in (stretch.latency_ms.p50, stretch.latency_ms.p99, stretch.longest_ms)),
+            )
+            for stretch in each.stretches
+        ]
+        print_table(f"{each.old} to {each.new}", columns, rows)
+        for when, memory in each.rss_mb.items():
+            say(f"resident MB {when}: {', '.join(f'{node} {mb:.1f}' for node, mb in memory.items())}")
+    write(
+        json,
+        {"bundle": trial.bundle.id.hex(), "fog": trial.bundle.manifest.name, "rate": rate, "switches": found},
+        start,
+    )
+    require_whole(found)
+
+
 @bench.command("training", epilog="Example: fogguard bench training --json training.json")
 def training(
     rounds: Annotated[int, typer.Option(help="How often each is timed.", min=1)] = 5,

@@ -4,13 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
+from typing import NamedTuple
 
 import msgspec
 
 from benchmarks.agreement import expected_contributors, is_seen_by_all
 from benchmarks.recording import Phase, StepRecord
 from broker.errors import FailureFound
-from broker.frame import Frame, encode
+from broker.frame import Frame, Vector, encode
 from broker.link import Link
 from broker.presence import Presence, State, Status, StatusError, decode_status
 from broker.tls import Tls
@@ -36,6 +37,14 @@ class FleetSilent(FailureFound):
 
 class AnotherBundle(FailureFound):
     """An agent runs something else than what is measured."""
+
+
+class _Fed(NamedTuple):
+    """A bundle that may be fed, and what its sensors make of the raw values."""
+
+    bundle: Bundle
+    id: str
+    sensed: dict[str, Vector]
 
 
 class Driver:
@@ -69,7 +78,12 @@ class Driver:
         self.phases: list[Phase] = []
         manifest = bundle.manifest
         self._topics = Topics(fleet)
-        self._sensed = {name: load_session(bundle, name).run([raw[name]]) for name in manifest.sensors}
+        self._raw = raw
+        self._known: dict[str, _Fed] = {}
+        self.held: dict[str, Status] = {}
+        """The last birth of each node: it tells which bundles it holds."""
+        self.expect(bundle)
+        self._fed = self._known[bundle.id.hex()]
         self._rows = len(next(iter(raw.values())))
         self._interval_s = 1 / rate
         self._window = window
@@ -105,6 +119,18 @@ class Driver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._link.__exit__(kind, error, trace)
+
+    def expect(self, bundle: Bundle) -> None:
+        """Feed this bundle from the moment when the sink says that it runs it."""
+        sensors = bundle.manifest.sensors
+        sensed = {name: load_session(bundle, name).run([self._raw[name]]) for name in sensors}
+        self._known[bundle.id.hex()] = _Fed(bundle, bundle.id.hex(), sensed)
+
+    def await_bundle(self, bundle: str, nodes: Collection[str]) -> Callable[[], bool]:
+        """Return what tells whether each of `nodes` runs `bundle`, or holds it beside what it runs."""
+        return lambda: all(
+            node in self.held and bundle in (self.held[node].bundle, *self.held[node].beside) for node in nodes
+        )
 
     @property
     def is_answerable(self) -> bool:
@@ -276,12 +302,12 @@ class Driver:
     def _send(self) -> StepRecord:
         self._step += 1
         row = self._step % self._rows
-        record = StepRecord(row, time.monotonic_ns())
+        record = StepRecord(row, time.monotonic_ns(), bundle=self._fed.id)
         self._open[self._step] = record
-        head = (self._step, self._epoch, self.bundle.id)
+        head = (self._step, self._epoch, self._fed.bundle.id)
         self._link.publish(self._topics.step, encode(Frame(*head, None, 0, record.sent_ns)))
         for bit, name in enumerate(self.bundle.manifest.sensors):
-            frame = Frame(*head, self._sensed[name][row], 1 << bit, record.sent_ns)
+            frame = Frame(*head, self._fed.sensed[name][row], 1 << bit, record.sent_ns)
             self._link.publish(self._topics.tensor(name), encode(frame))
         return record
 
@@ -306,10 +332,14 @@ class Driver:
             _log.warning("%s carries something else than expected: %s", topic, error)
 
     def _on_status(self, node: str, status: Status, now_ns: int) -> None:
-        if status.online and status.bundle != self.bundle.id.hex():
+        if status.online and status.bundle not in self._known:
             raise AnotherBundle(
                 f"{node} runs bundle {status.bundle or 'unknown'}, not {self.bundle.id.hex()}: give all the same one"
             )
+        if status.online:
+            self.held[node] = status
+            if node == self.bundle.manifest.sink:
+                self._fed = self._known[status.bundle]
         is_leaving = status.reason == "moved" and self._presence.is_alive(node)
         if is_leaving and status.epoch == self._presence.view[node].epoch and node == self.bundle.manifest.sink:
             self._link.go_back()  # the fleet was told to; its answers are there from now on
@@ -321,7 +351,10 @@ class Driver:
         if record is not None:
             contributors = frozenset(answer.contributors)
             record.answered_ns, record.complete = now_ns, answer.complete
-            is_drawn = answer.guess and answer.label == guess(answer.step, self.bundle.manifest.prior)
+            record.answered_by = answer.bundle
+            is_drawn = answer.guess and answer.label == guess(
+                answer.step, self._known[record.bundle].bundle.manifest.prior
+            )
             record.label = GUESS if is_drawn else answer.label
             record.contributors = self._known_sets.setdefault(contributors, contributors)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 class StepRecord:
     """One step: which test row it carried, when it was sent, and what came back.
 
-    `label` is None until there is an answer, and GUESS where it was the random guess that the step draws.
+    `label` is None until there is an answer, and GUESS where it was the random guess that the step draws. `bundle` is
+    what the step was fed for, `answered_by` what answered.
     """
 
     row: int
@@ -16,6 +17,8 @@ class StepRecord:
     label: int | None = None
     complete: bool = False
     contributors: frozenset[str] = frozenset()
+    bundle: str = ""
+    answered_by: str = ""
 
     @property
     def is_answered(self) -> bool:

@@ -40,6 +40,7 @@ LAST: Final = 4
 MAX_PAYLOAD_BYTES: Final = 16 << 20
 HEADER_BYTES: Final = 72
 _HEADER = struct.Struct("<4sBBBB4IQQ8sQQII")
+_BUNDLE = slice(40, 48)
 _MAGIC = b"FOGT"
 _VERSION = 1
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {1: np.dtype("<f4"), 2: np.dtype("<f2"), 3: np.dtype("i1")}
@@ -116,6 +117,11 @@ def encode(frame: Frame) -> bytes:
         frame.contributors, frame.origin_ns, len(payload), 0,
     )  # fmt: skip
     return header + payload
+
+
+def bundle_of(data: bytes) -> bytes:
+    """Return the bundle id where a frame has it; whether `data` is a frame, only `decode` tells."""
+    return data[_BUNDLE]
 
 
 def decode(data: bytes, *, bundle: bytes | None = None, expected: Layout | None = None) -> Frame:

@@ -36,11 +36,12 @@ Reason = Literal["", "lost", "stopped", "moved", "hung"]
 
 
 class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What stands retained on a node's status topic."""
+    """What stands retained on a node's status topic; `beside` are bundles that it holds besides the one it runs."""
 
     online: bool
     epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
     bundle: str = ""
+    beside: tuple[str, ...] = ()
     reason: Reason = ""
 
 

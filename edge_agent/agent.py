@@ -17,14 +17,16 @@ from broker.message import Message, Request
 from broker.presence import Reason, Status, StatusError, decode_status, encode_status
 from broker.topics import Topics
 from broker.url import BrokerUrl
-from edge_agent.bundle import Bundle, load
+from edge_agent.bundle import Bundle
 from edge_agent.commands import encode_reply
 from edge_agent.config import Config, ConfigError, brokers_of
 from edge_agent.epoch import is_superseded, last_epoch, next_epoch
+from edge_agent.exchange import Exchange, load_current
+from edge_agent.generations import Generations
+from edge_agent.memory import give_back
 from edge_agent.node import Node
 from edge_agent.service import Supervisor
 from edge_agent.session import Session
-from edge_agent.signature import load_public_key
 
 _METRICS_EVERY_S = 1.0
 _FAREWELL_S = 1.0
@@ -38,18 +40,24 @@ def load_session(bundle: Bundle, node: str, threads: int = 1) -> Session:
     return Session(bundle.file(entry.file), bundle.manifest.arriving(node), entry.layout, threads)
 
 
-def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool]) -> None:
+def run(
+    config: Config,
+    supervisor: Supervisor,
+    is_stopping: Callable[[], bool],
+    is_hung_up: Callable[[], bool] = lambda: False,
+) -> None:
     """Serve as `config.node` until `is_stopping()`; then publish its death and return.
 
-    Waits for the broker if it is not there yet, and comes back with it. Raises FogError.
+    When `is_hung_up()`, looks again which bundles it is to have. Waits for the broker if it is not there yet, and comes
+    back with it. Raises FogError.
     """
-    verify_key = load_public_key(Path(config.verify_key)) if config.verify_key else None
-    bundle = load(Path(config.bundle), verify_key)
+    bundle = load_current(config)
     if config.node not in bundle.manifest.nodes:
         raise ConfigError(
             f"node {config.node!r} is not in bundle {config.bundle}: it has {', '.join(bundle.manifest.nodes)}"
         )
-    Agent(config, bundle, load_session(bundle, config.node, config.threads), supervisor, is_stopping).serve()
+    session = load_session(bundle, config.node, config.threads)
+    Agent(config, bundle, session, supervisor, is_stopping, is_hung_up).serve()
 
 
 def report_hung(config: Config) -> None:
@@ -94,11 +102,12 @@ class Agent:
         session: Session,
         supervisor: Supervisor,
         is_stopping: Callable[[], bool],
+        is_hung_up: Callable[[], bool] = lambda: False,
     ) -> None:
         topics = Topics(config.fleet)
-        self._bundle_id = bundle.id.hex()
         self._supervisor = supervisor
         self._is_stopping = is_stopping
+        self._is_hung_up = is_hung_up
         self._own_status = topics.status(config.node)
         self._own_reply = topics.reply(config.node)
         self._epoch_file = _epoch_file(config)
@@ -108,22 +117,33 @@ class Agent:
         self._is_leaving = False
         self._client_id = _client_id(config)
         self._tls = config.tls
-        self._node = Node(
-            config.node,
-            bundle,
-            session,
-            topics,
-            self._publish,
-            time.monotonic_ns,
-            beat_ms=min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4)),  # its echo feeds the watchdog
-            missed=config.missed_beats,
-        )
+
+        def node_of(bundle: Bundle, session: Session) -> Node:
+            node = Node(
+                config.node,
+                bundle,
+                session,
+                topics,
+                self._publish,
+                time.monotonic_ns,
+                beat_ms=min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4)),  # its echo feeds that
+                missed=config.missed_beats,
+            )
+            node.warm_up()
+            return node
+
+        def load_node(bundle: Bundle) -> Node:
+            return node_of(bundle, load_session(bundle, config.node, config.threads))
+
+        node = node_of(bundle, session)
+        self._held = Generations(bundle.id, node, topics, self._publish)
+        self._exchange = Exchange(config, bundle.manifest.wiring, self._held, load_node)
         first, *others = brokers_of(config)
         self._link = Link(
             first,
             self._client_id,
             others=others,
-            subscriptions=[(self._own_status, 1), *self._node.subscriptions],
+            subscriptions=[(self._own_status, 1), *self._held.subscriptions],
             on_message=self._on_message,
             on_up=self._on_up,
             last_will=self._last_will,
@@ -135,20 +155,27 @@ class Agent:
 
     def serve(self) -> None:
         """Answer messages, beat, cut off steps, publish metrics and feed the watchdog until told to stop."""
-        self._node.warm_up()
         watchdog_s = self._supervisor.watchdog_s
         wake_s = min(_METRICS_EVERY_S, (watchdog_s or _METRICS_EVERY_S) / 3)
         next_metrics_s = next_watchdog_s = 0.0
         fed_at = -1
+        self._tell_supervisor()
         with self._link:
             while not self._is_stopping():
                 self._work(wake_s)
+                if self._is_hung_up():
+                    self._exchange.ask()
+                if self._exchange.poll(time.monotonic_ns()):
+                    self._tell()
                 if self._is_leaving:
                     self._leave()
                 now_s = time.monotonic()
                 if now_s >= next_metrics_s:
                     next_metrics_s = now_s + _METRICS_EVERY_S
-                    self._node.publish_metrics()
+                    self._held.current.publish_metrics()
+                    if not self._exchange.is_looking and self._held.drop(time.monotonic_ns()):
+                        give_back()
+                        self._tell()
                 if watchdog_s and now_s >= next_watchdog_s and self._link.activity > fed_at:
                     next_watchdog_s, fed_at = now_s + wake_s, self._link.activity
                     self._supervisor.notify("WATCHDOG=1")
@@ -158,44 +185,56 @@ class Agent:
 
     def _work(self, wait_s: float) -> None:
         """Wait for messages and handle them, then cut off the steps that are overdue."""
-        deadline_ns = self._node.next_deadline_ns
-        due_ns = self._node.next_beat_ns if deadline_ns is None else min(deadline_ns, self._node.next_beat_ns)
+        deadline_ns, beat_ns = self._held.next_deadline_ns, self._held.current.next_beat_ns
+        due_ns = beat_ns if deadline_ns is None else min(deadline_ns, beat_ns)
         wait_s = min(wait_s, (due_ns - time.monotonic_ns()) / 1e9)
         for _ in range(_BURST):
             has_read = self._link.poll(wait_s)
             now_ns = time.monotonic_ns()
-            if now_ns >= self._node.next_beat_ns:
-                self._node.beat(now_ns)
-            deadline_ns = self._node.next_deadline_ns
+            if now_ns >= self._held.current.next_beat_ns:
+                self._held.beat(now_ns)
+            deadline_ns = self._held.next_deadline_ns
             if deadline_ns is None or now_ns < deadline_ns:
                 return
             # What has arrived counts, even if this process was held up past a deadline: read before cutting off.
             if not has_read:
                 break
             wait_s = 0
-        self._node.on_time(time.monotonic_ns())
+        self._held.on_time(time.monotonic_ns())
 
     def _publish(self, topic: str, payload: bytes) -> None:
-        self._node.counters.unsent += not self._link.publish(topic, payload)
+        self._held.current.counters.unsent += not self._link.publish(topic, payload)
 
     def _status(self, reason: Reason = "") -> bytes:
-        status = Status(online=not reason, epoch=self._node.epoch, bundle=self._bundle_id, reason=reason)
-        return encode_status(status)
+        bundle, beside = self._held.bundle.hex(), tuple(each.hex() for each in self._held.beside)
+        epoch = self._held.current.epoch
+        return encode_status(Status(online=not reason, epoch=epoch, bundle=bundle, beside=beside, reason=reason))
 
     def _last_will(self) -> Message:
         """Begin an epoch: each connection has its own, and an attempt that came to nothing leaves it to the next."""
         if self._is_epoch_used:
-            self._node.epoch = next_epoch(self._epoch_file, self._remembered_epoch)
+            self._held.begin_epoch(next_epoch(self._epoch_file, self._remembered_epoch))
             self._is_epoch_used = False
         return Message(self._own_status, self._status("lost"))
 
     def _on_up(self) -> None:
         self._publish_birth()
         self._is_epoch_used = True
-        self._node.counters.reconnects += self._was_up
+        self._held.current.counters.reconnects += self._was_up
         self._was_up = True
-        self._node.on_link_up(time.monotonic_ns())
+        self._held.on_link_up(time.monotonic_ns())
         self._supervisor.notify("READY=1")
+
+    def _tell(self) -> None:
+        """Say which bundles are held: to the fleet, and to whoever exchanges them on this device."""
+        if self._link.is_up:
+            self._publish_birth()
+        self._tell_supervisor()
+
+    def _tell_supervisor(self) -> None:
+        held = " beside ".join(each.hex() for each in (self._held.bundle, *self._held.beside))
+        refusal = f", refused: {self._exchange.refusal}" if self._exchange.refusal else ""
+        self._supervisor.notify(f"STATUS=bundle {held}, look {self._exchange.looks}{refusal}")
 
     def _publish_birth(self) -> None:
         self._link.publish(self._own_status, self._status(), qos=1, retain=True)
@@ -204,11 +243,11 @@ class Agent:
         if topic == self._own_status:
             self._on_own_status(payload)
         else:
-            self._node.on_message(topic, payload, time.monotonic_ns())
+            self._held.on_message(topic, payload, time.monotonic_ns())
 
     def _on_request(self, request: Request) -> None:
         """Reply to the operator, but nowhere else than where a node's replies belong."""
-        reply = self._node.on_request(request.payload)
+        reply = self._held.current.on_request(request.payload)
         if reply is None or request.reply_to != self._own_reply:
             return
         url, is_away = str(self._link.url), self._link.url != self._link.first
@@ -240,9 +279,9 @@ class Agent:
             return
         if self._is_leaving or self._is_stopping():
             return
-        if is_superseded(self._node.epoch, known):
+        if is_superseded(self._held.current.epoch, known):
             self._remembered_epoch = known.epoch
             self._is_epoch_used = True
             self._link.drop()
-        elif known.online and known.epoch != self._node.epoch:
+        elif known.online and known.epoch != self._held.current.epoch:
             self._publish_birth()  # somebody else's word must not be the last

@@ -146,6 +146,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         json_bytes = _JSON_BYTES + 32 * len(self.labels) + 256 * len(self.names)
         return _OVERHEAD_BYTES + max(HEADER_BYTES + vector_bytes, json_bytes)
 
+    @property
+    def wiring(self) -> str:
+        """What bundles have in common that one agent can hold at once: who hears whom, and how large messages get."""
+        fixed = (tuple(self.sensors), self.inputs, self.sink, self.message_bytes)
+        return hashlib.sha256(msgspec.json.encode(fixed)).hexdigest()
+
     def entry(self, name: str) -> GraphEntry:
         """Return the graph of a node or sensor; raises BundleError if there is none of that name."""
         entry = self.nodes.get(name) or self.sensors.get(name)

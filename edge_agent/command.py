@@ -4,11 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
+import msgspec
+
 from broker.errors import FogError
 from edge_agent.agent import report_hung, run
 from edge_agent.config import load_config
 from edge_agent.selftest import self_test
-from edge_agent.service import StopSignal, Supervisor, log_to_stderr
+from edge_agent.service import HangUp, StopSignal, Supervisor, log_to_stderr
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--self-test", action="store_true", help="only compare the graph's outputs with the bundle's golden ones"
     )
+    parser.add_argument("--bundle", help="with --self-test: another bundle than the configuration's")
     parser.add_argument("--verbose", action="store_true", help="log more")
     options = parser.parse_args(arguments)
     log_to_stderr(verbose=options.verbose)
@@ -33,9 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.hung:
             report_hung(config)
         elif options.self_test:
-            print(self_test(config))  # noqa: T201
+            bundle = options.bundle or config.bundle
+            print(self_test(msgspec.structs.replace(config, bundle=bundle)))  # noqa: T201
         else:
-            run(config, Supervisor(), StopSignal().__bool__)
+            # Without a place for the next bundle, the end of its terminal ends it, as everything else that runs there.
+            is_hung_up = HangUp() if config.next else lambda: False
+            run(config, Supervisor(), StopSignal().__bool__, is_hung_up)
     except FogError as error:
         print(f"fogguard-agent: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -20,7 +20,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The device's own file, JSON: which node of which bundle, and which broker, or several in the order of choice.
 
     With `tls` it shows the broker its certificate, the same to each of several; with `verify_key` (a file, PEM) it
-    takes only a bundle that is signed with that key.
+    takes only a bundle that is signed with that key. On SIGHUP the agent looks again which bundle lies in `bundle`, and
+    which one in `next`, if there is such a folder, to be held beside it.
     """
 
     node: str
@@ -34,6 +35,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     missed_beats: int = MISSED
     tls: Tls | None = None
     verify_key: str = ""
+    next: str = ""
 
 
 def load_config(file: Path) -> Config:

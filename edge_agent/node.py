@@ -6,6 +6,7 @@
 Knows no broker, and no clock but the one it is given, so that it runs the same under a test as on a device.
 """
 
+import copy
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -85,6 +86,23 @@ class Node:
         self.counters = self._gather.counters
         self._routes = self._make_routes()
 
+    def take_over(self, other: "Node") -> None:
+        """Know of the fleet what the node of another bundle in this process knows, and count on where it counts."""
+        self.epoch = other.epoch
+        self.presence, self._heart = copy.deepcopy((other.presence, other._heart))
+        self._update_awaited()
+        self._stages, self._rejected = other._stages, other._rejected
+        self.counters = self._gather.counters = other.counters
+        self._gather.sources = other._gather.sources
+
+    def speak(self, publish: Publish) -> None:
+        """Publish with `publish` from now on."""
+        self._publish = publish
+
+    def close(self) -> None:
+        """Let go of the graph; what else there is goes when Python next looks for cycles."""
+        del self._session
+
     def _make_routes(self) -> dict[str, tuple[int, Handler]]:
         """Return QoS and handler of each topic; statuses first: who lives is known before the first tensor."""
         topics, routes = self._topics, dict[str, tuple[int, Handler]]()
@@ -102,6 +120,11 @@ class Node:
     def subscriptions(self) -> list[tuple[str, int]]:
         """Topics and QoS."""
         return [(topic, qos) for topic, (qos, _) in self._routes.items()]
+
+    @property
+    def framed(self) -> frozenset[str]:
+        """The topics that carry frames."""
+        return frozenset({*map(self._topics.tensor, self._expected), self._topics.step})
 
     @property
     def next_deadline_ns(self) -> int | None:

@@ -25,6 +25,22 @@ class Supervisor:
                 out.sendto(state.encode(), name)
 
 
+class HangUp:
+    """Remembers a SIGHUP until it is taken: somebody wants the configuration to be looked at again."""
+
+    def __init__(self) -> None:
+        self._received = False
+        signal.signal(signal.SIGHUP, self._receive)
+
+    def __call__(self) -> bool:
+        """Whether one came since this was asked last."""
+        received, self._received = self._received, False
+        return received
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        self._received = True
+
+
 class StopSignal:
     """Becomes true with the first SIGTERM or SIGINT."""
 

@@ -10,8 +10,8 @@ from provisioning.crew import Crew, Report, Say
 from provisioning.errand import Errand, StepFailed
 from provisioning.facts import Facts, Service
 from provisioning.inventory import Inventory
-from provisioning.plan import Step
-from provisioning.rollout import Seen, look, roll_out
+from provisioning.plan import Step, is_exchangeable
+from provisioning.rollout import Seen, exchange, look, roll_out
 from provisioning.units import AGENT, BROKER
 
 _ABSENT = Service("absent", is_enabled=False, restarts=0)
@@ -97,7 +97,11 @@ def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say
                 "cannot go back: every device must answer, and have kept the same bundle from before "
                 f"({found or 'none answers'}): apply that bundle instead"
             )
-        crew.each(lambda errand: errand.go_back(facts[errand.name].previous))
+        if all(is_exchangeable(found, found.previous_base) for found in facts.values()):
+            (sink,) = {found.sink for found in facts.values()}
+            exchange(crew, {name: found.previous for name, found in facts.items()}, sink)
+        else:
+            crew.each(lambda errand: errand.go_back(facts[errand.name].previous))
         return crew.report({name: f"back on bundle {bundle}" for name, bundle in bundles.items()})
 
 

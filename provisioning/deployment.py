@@ -58,6 +58,7 @@ def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Fact
     wanted = Wanted(
         release=release.id if release else "",
         environment=release.environment if release else "",
+        base=release.base if release else "",
         files={path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
         has_broker=has_broker,
     )

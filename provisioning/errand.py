@@ -97,7 +97,10 @@ class Errand:
             raise StepFailed(why)
 
     def take(self, step: Step, deployment: Deployment) -> None:
-        """Do one step of a plan; raises RemoteError or StepFailed, and what was there is still there then."""
+        """Do one step of a plan, but for `prepare` and `commit`, which the fleet does together: rollout.exchange.
+
+        Raises RemoteError or StepFailed, and what was there is still there then.
+        """
         began_s = time.monotonic()
         self._say(f"{step.name} ({step.why})")
         match step.name:
@@ -115,7 +118,7 @@ class Errand:
                 self._run("broker")
             case "switch":
                 self.switch(deployment.wanted.release)
-            case "retire" | "tidy":
+            case "abandon" | "retire" | "tidy":
                 self._run(step.name, *step.names)
         self._done(step.name, began_s, changed=step.name != "self-test")
 
@@ -125,6 +128,24 @@ class Errand:
         self._say("going back")
         self.switch(release)
         self._done("rollback", began_s, changed=True)
+
+    def prepare(self, release: str) -> None:
+        """Let the agent hold the bundle of `release` beside the one that it runs; raises StepFailed if it cannot."""
+        self._step("prepare", release)
+
+    def commit(self, release: str) -> None:
+        """Let the agent run the bundle of `release`, which it holds; raises StepFailed."""
+        self._step("commit", release)
+
+    def abandon(self) -> None:
+        """Let the agent hold nothing but what it runs; raises StepFailed."""
+        self._step("abandon")
+
+    def _step(self, script: str, *arguments: str) -> None:
+        began_s = time.monotonic()
+        self._say(" ".join((script, *arguments)))
+        self._run(script, *arguments)
+        self._done(script, began_s, changed=True)
 
     def switch(self, release: str) -> None:
         """Let `release` run, and wait until it serves; raises StepFailed."""

@@ -36,7 +36,11 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """A device at one moment; None is what it did not say."""
+    """A device at one moment; None is what it did not say.
+
+    `sink` is that of the current bundle, `next` the release whose bundle the agent holds beside the one that it runs,
+    while the fleet switches; `…_base` names all of a release but its bundle.
+    """
 
     is_root: bool
     machine: str
@@ -65,6 +69,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     previous: str
     current_bundle: str
     previous_bundle: str
+    sink: str = ""
+    next: str = ""
+    current_base: str = ""
+    previous_base: str = ""
     releases: frozenset[str]
     venvs: frozenset[str]
     changed: tuple[str, ...]
@@ -126,6 +134,10 @@ def _facts(said: Mapping[str, Lines]) -> Facts:
         previous=_first(said["previous"]).rpartition("/")[2],
         current_bundle=_first(said["current_bundle"]),
         previous_bundle=_first(said["previous_bundle"]),
+        sink=_first(said.get("sink", [])),
+        next=_first(said.get("next", [])).rpartition("/")[2],
+        current_base=_first(said.get("current_base", [])),
+        previous_base=_first(said.get("previous_base", [])),
         releases=frozenset(said["releases"]),
         venvs=frozenset(said["venvs"]),
         changed=tuple(line.rsplit(": ", 1)[0] for line in said["changed"]),

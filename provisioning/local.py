@@ -61,9 +61,14 @@ class LocalFleet:
     def start(self, nodes: Iterable[str]) -> None:
         """Start an agent for each of `nodes`; returns at once, their births tell when they are ready."""
         for node in nodes:
+            links = self._folder / f"{node}.links"
+            if not links.exists():
+                links.mkdir()
+                (links / "current").symlink_to(self._bundle.path.resolve())
             config = Config(
                 node=node,
-                bundle=str(self._bundle.path.resolve()),
+                bundle=str(links / "current"),
+                next=str(links / "next"),
                 broker=self._brokers,
                 fleet=self._fleet,
                 state=str(self._folder / "state"),
@@ -99,6 +104,31 @@ class LocalFleet:
         """Let frozen agents go on."""
         for node in nodes:
             self._agents[node].send_signal(signal.SIGCONT)
+
+    def prepare(self, bundle: Bundle) -> None:
+        """Let all agents hold another bundle beside the one that they run; their statuses tell when they do."""
+        for node in self._agents:
+            links = self._folder / f"{node}.links"
+            (links / ".next").symlink_to(bundle.path.resolve())
+            (links / ".next").rename(links / "next")
+        self._signal(signal.SIGHUP)
+
+    def abandon(self) -> None:
+        """Let all agents hold nothing but what they run."""
+        for node in self._agents:
+            (self._folder / f"{node}.links" / "next").unlink(missing_ok=True)
+        self._signal(signal.SIGHUP)
+
+    def commit(self) -> None:
+        """Let all agents run what they hold beside; their statuses tell when they do."""
+        for node in self._agents:
+            links = self._folder / f"{node}.links"
+            (links / "next").rename(links / "current")
+        self._signal(signal.SIGHUP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for agent in self._agents.values():
+            agent.send_signal(number)
 
     def require_running(self) -> None:
         """Raise AgentDied if an agent ended by itself, with the last lines of its log."""

@@ -1,10 +1,14 @@
 """What must change on a device, in order, and nothing else. Pure: facts and what is wanted in, steps out.
 
 stage    packages ─► environment ─► release ─► files ─► self-test     on every device, while the old release runs
-switch   broker ─► switch ─► tidy                                     on every device, once all have been staged
+switch   broker ─► switch ─► tidy                                     on every device, once all have been staged,
+         prepare ─► commit ─► tidy                                     or, if only bundles differ, while agents run
+
+The agent that is started anew by `switch` is away for a second. With `prepare` it holds the next bundle beside the one
+that it runs, and when all do, `commit` lets them run it: no step is lost. Either all devices take that way or none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -12,16 +16,35 @@ import msgspec
 from provisioning.facts import Facts, Service
 from provisioning.units import AGENT, BROKER, ETC, unit_file
 
-Name = Literal["packages", "environment", "release", "files", "self-test", "broker", "switch", "retire", "tidy"]
+Name = Literal[
+    "packages",
+    "environment",
+    "release",
+    "files",
+    "self-test",
+    "broker",
+    "switch",
+    "abandon",
+    "prepare",
+    "commit",
+    "retire",
+    "tidy",
+]
 STAGED: Final = frozenset({"packages", "environment", "release", "files", "self-test"})
+_GOES_ON, _ANEW = "goes on", "is started anew"
+_LIVE: Final[tuple[Name, Name]] = ("prepare", "commit")
 _ABSENT: Final = Service("inactive", is_enabled=False, restarts=0)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device is to have; without a node there is no release. `files` lie in /etc, by their hashes."""
+    """What a device is to have; without a node there is no release. `files` lie in /etc, by their hashes.
+
+    `base` names all of the release but its bundle.
+    """
 
     release: str = ""
     environment: str = ""
+    base: str = ""
     files: dict[str, str] = {}
     has_broker: bool = False
 
@@ -49,13 +72,52 @@ def plan(facts: Facts, wanted: Wanted) -> tuple[Step, ...]:
         steps += _self_test(facts, wanted)
     if wanted.has_broker and (why := _why_start(BROKER, facts, changed)):
         steps.append(Step(name="broker", why=why))
-    if wanted.release and (why := _why_switch(facts, wanted, changed)):
-        steps.append(Step(name="switch", why=why, names=(wanted.release,)))
+    steps += _turn(facts, wanted, changed)
     if retired := _retired(facts, wanted):
         steps.append(Step(name="retire", why="the inventory gives it to another device", names=retired))
     if rest := (*_left_over(facts, wanted), *stale):
         steps.append(Step(name="tidy", why="no longer needed", names=tuple(sorted(rest))))
     return tuple(steps)
+
+
+def _turn(facts: Facts, wanted: Wanted, changed: tuple[str, ...]) -> list[Step]:
+    """Return how the device comes to run what it is to run."""
+    if _is_exchangeable(facts, wanted, changed):
+        why = f"from {facts.current}, the agent {_GOES_ON}"
+        return [Step(name=name, why=why, names=(wanted.release,)) for name in _LIVE]
+    if wanted.release and (why := _why_switch(facts, wanted, changed)):
+        return [Step(name="switch", why=why, names=(wanted.release,))]
+    return [Step(name="abandon", why="a switch was broken off", names=(facts.next,))] if facts.next else []
+
+
+def alike(plans: Mapping[str, tuple[Step, ...]]) -> dict[str, tuple[Step, ...]]:
+    """Return the plans of a fleet so that either all agents go on, or all are started anew, because one must be."""
+    broken = [name for name, steps in plans.items() if any(step.name in ("switch", "broker") for step in steps)]
+    if not broken:
+        return dict(plans)
+    return {name: tuple(_restarting(steps, broken[0])) for name, steps in plans.items()}
+
+
+def _restarting(steps: tuple[Step, ...], culprit: str) -> Iterator[Step]:
+    for step in steps:
+        if step.name == "commit":
+            why = step.why.replace(_GOES_ON, f"{_ANEW}: so it is on {culprit}")
+            yield Step(name="switch", why=why, names=step.names)
+        elif step.name != "prepare":
+            yield step
+
+
+def is_exchangeable(facts: Facts, base: str) -> bool:
+    """Whether the agent can go on while it comes to a release that, but for the bundle, is `base`."""
+    agent = facts.services.get(AGENT, _ABSENT)
+    return (
+        bool(base) and facts.current_base == base and not facts.changed and agent.is_enabled and agent.state == "active"
+    )
+
+
+def _is_exchangeable(facts: Facts, wanted: Wanted, changed: tuple[str, ...]) -> bool:
+    is_there = facts.current != wanted.release and wanted.environment in facts.venvs
+    return is_there and not changed and is_exchangeable(facts, wanted.base)
 
 
 def _release_steps(facts: Facts, wanted: Wanted) -> list[Step]:
@@ -90,7 +152,11 @@ def _why_start(service: str, facts: Facts, changed: tuple[str, ...]) -> str:
 
 def _why_switch(facts: Facts, wanted: Wanted, changed: tuple[str, ...]) -> str:
     if facts.current != wanted.release:
-        return f"from {facts.current}" if facts.current else "the first"
+        if not facts.current:
+            return "the first"
+        is_running = facts.services.get(AGENT, _ABSENT).state == "active"
+        reason = "more than the bundle differs" if is_running else "it does not run"
+        return f"from {facts.current}, the agent {_ANEW}: {reason}"
     return "was changed on the device" if facts.changed else _why_start(AGENT, facts, changed)
 
 

@@ -6,10 +6,12 @@
         SHA256SUMS
         agent                          starts it, and with --self-test only compares golden outputs
         agent.json                     its configuration
+        wiring                         what the bundle must have in common with one that it is exchanged for
         lib/                           fogguard's own code for devices
         bundle/                        manifest, signature, this node's graph, golden outputs of it and its sources
         venv -> ../../venvs/<environment>
       current -> releases/<id>         what runs, changed by one rename
+      next -> releases/<id>            whose bundle the agent holds beside that, only while the fleet switches
       previous -> releases/<id>        what `fogguard provision rollback` goes back to
 
 The same bundle, inventory and Python give the same bytes, so the same id.
@@ -32,6 +34,7 @@ from edge_agent.signature import SIGNATURE
 from provisioning.inventory import Inventory
 from provisioning.units import AGENT_CREDENTIALS, SIGNING_KEY
 
+OPT: Final = "/opt/fogguard"
 SUMS: Final = "SHA256SUMS"
 _ID_DIGITS: Final = 16
 _AGENT: Final = """\
@@ -60,6 +63,12 @@ class Release(NamedTuple):
         """The name of its folder."""
         return hashlib.sha256(self.sums).hexdigest()[:_ID_DIGITS]
 
+    @property
+    def base(self) -> str:
+        """The name of all but its bundle: releases that have it in common are exchanged while the agent runs."""
+        rest = [line for line in self.sums.splitlines(keepends=True) if b"  bundle/" not in line]
+        return hashlib.sha256(b"".join(rest)).hexdigest()[:_ID_DIGITS]
+
     def pack(self) -> bytes:
         """Return a tar of all files, the same bytes for the same release."""
         return pack({**self.files, SUMS: self.sums}, {"agent": 0o755})
@@ -77,6 +86,7 @@ def release_of(bundle: Bundle, inventory: Inventory, node: str, environment: str
     files["agent"] = _AGENT.encode()
     files["agent.json"] = msgspec.json.format(msgspec.json.encode(_config(inventory, node)), indent=1) + b"\n"
     files["environment"] = environment.encode() + b"\n"
+    files["wiring"] = bundle.manifest.wiring.encode() + b"\n"
     return Release(files, environment)
 
 
@@ -85,7 +95,8 @@ def _config(inventory: Inventory, node: str) -> Config:
     tls = Tls(**{what: f"{AGENT_CREDENTIALS}/{name}" for what, name in credentials.items()})
     return Config(
         node=node,
-        bundle="bundle",
+        bundle=f"{OPT}/current/bundle",
+        next=f"{OPT}/next/bundle",
         broker=inventory.broker_url,
         fleet=inventory.fleet,
         state="/var/lib/fogguard",

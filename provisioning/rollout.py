@@ -6,10 +6,18 @@
 
 So the partitions of two bundles never answer together (a frame carries its bundle's id besides), and what was staged
 is there for the next run. A device that is lost while the others switch is one of those that the fog does without.
+
+If nothing but the bundle differs, no agent is started anew, and no step is lost:
+
+    prepare: each agent holds the new bundle beside the old one ─┬─ all do ─► commit: the sink runs it, then the others
+                                                                 └─ one does not: all abandon it
+
+Whoever feeds the fleet goes over when the sink says that it runs the new one. By then all hold it, and an agent drops
+the old one only when nothing has come for it for a while.
 """
 
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import Final, NamedTuple
 
 from edge_agent.bundle import Bundle
@@ -17,9 +25,9 @@ from provisioning.crew import Crew
 from provisioning.deployment import Deployment, deployment_of
 from provisioning.errand import Errand, StepFailed
 from provisioning.facts import Facts
-from provisioning.plan import STAGED, Step, plan
+from provisioning.plan import STAGED, Step, alike, plan
 
-_SWITCHED: Final = frozenset({"broker", "switch", "retire"})
+_SWITCHED: Final = frozenset({"broker", "switch", "abandon", "retire"})
 
 
 class Seen(NamedTuple):
@@ -31,8 +39,13 @@ class Seen(NamedTuple):
 
     @property
     def switches(self) -> bool:
-        """Whether its agent will be started anew."""
-        return any(step.name == "switch" for step in self.steps)
+        """Whether its agent will run another bundle, or be started anew."""
+        return self.goes_on or any(step.name == "switch" for step in self.steps)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its agent will run another bundle without being started anew."""
+        return any(step.name == "commit" for step in self.steps)
 
 
 def look(crew: Crew, bundle: Bundle) -> dict[str, Seen]:
@@ -44,7 +57,9 @@ def look(crew: Crew, bundle: Bundle) -> dict[str, Seen]:
         deployment = deployment_of(bundle, crew.inventory, errand.name, facts)
         return Seen(facts, deployment, plan(facts, deployment.wanted))
 
-    return crew.each(look_at)
+    found = crew.each(look_at)
+    plans = alike({name: each.steps for name, each in found.items()})
+    return {name: each._replace(steps=plans[name]) for name, each in found.items()}
 
 
 def roll_out(crew: Crew, bundle: Bundle, seen: Mapping[str, Seen]) -> None:
@@ -57,11 +72,47 @@ def roll_out(crew: Crew, bundle: Bundle, seen: Mapping[str, Seen]) -> None:
         for name in [name for name, found in ready.items() if found.switches]:
             crew.fail(name, StepFailed(f"staged, and kept on its old bundle: {culprits} failed"))
         return
+    live = {name: found.deployment.wanted.release for name, found in ready.items() if found.goes_on}
+    if live and not exchange(crew, live, bundle.manifest.sink):
+        return
     _take(crew, ready, _SWITCHED)
     if culprits := ", ".join(sorted(name for name, error in crew.failed.items() if isinstance(error, StepFailed))):
         _go_back(crew, {name: found for name, found in ready.items() if name in old and found.switches}, culprits)
         return
     _take(crew, ready, {"tidy"})
+
+
+def exchange(crew: Crew, releases: Mapping[str, str], sink: str) -> bool:
+    """Let agents go on with the bundles of other releases: all of them or none; return whether they all do.
+
+    Args:
+        crew: Whoever is not as wanted in the end is out of it.
+        releases: What each device is to run; it is there, and differs in the bundle alone.
+        sink: The node that tells those who feed the fleet which bundle it runs.
+    """
+    before = set(crew.failed)
+    crew.each(lambda errand: errand.prepare(releases[errand.name]), releases)
+    if culprits := crew.failed.keys() - before:
+        _abandon(crew, releases, culprits)
+        return False
+    first = [name for name in releases if crew.inventory.devices[name].node == sink]
+    crew.each(lambda errand: errand.commit(releases[errand.name]), first)
+    if culprits := crew.failed.keys() & set(first):
+        # Whether the word reached a device that is lost now, nobody knows: the others hold both bundles, and wait.
+        if all(isinstance(crew.failed[name], StepFailed) for name in first):
+            _abandon(crew, releases, culprits)
+        for name in [name for name in releases if name not in crew.failed]:
+            crew.fail(name, StepFailed(f"holds both bundles, because {sink} was lost: apply again when it answers"))
+        return False
+    crew.each(lambda errand: errand.commit(releases[errand.name]), [name for name in releases if name not in first])
+    return True
+
+
+def _abandon(crew: Crew, releases: Mapping[str, str], culprits: Collection[str]) -> None:
+    """Let agents forget the bundle that they hold beside the one they run."""
+    names = ", ".join(sorted(culprits))
+    for name in crew.each(lambda errand: errand.abandon(), releases):
+        crew.fail(name, StepFailed(f"kept on its old bundle: {names} failed"))
 
 
 def _take(crew: Crew, seen: Mapping[str, Seen], names: Container[str]) -> None:

@@ -63,6 +63,8 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStart=/opt/fogguard/current/agent
+# It looks again which bundles it is to have.
+ExecReload=/bin/sh -c 'kill -HUP ${{MAINPID}}'
 # The watchdog has ended it: its last will cannot know that it hung.
 ExecStopPost=/bin/sh -c '[ "$SERVICE_RESULT" != watchdog ] || exec /opt/fogguard/current/agent --hung'
 Restart=always

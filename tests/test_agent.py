@@ -95,7 +95,7 @@ def test_an_agent_whose_state_was_lost_rises_above_the_epoch_that_the_broker_rem
     tmp_path, broker, bundle, remembered, reason
 ):
     old = json.dumps({"online": False, "epoch": remembered, "reason": reason}).encode()
-    risen = {"online": True, "epoch": remembered + 1, "bundle": bundle.id.hex(), "reason": ""}
+    risen = {"online": True, "epoch": remembered + 1, "bundle": bundle.id.hex(), "beside": [], "reason": ""}
     with listener(broker, TOPICS.status("e1")) as (link, heard):
         link.publish_confirmed(TOPICS.status("e1"), old, retain=True, timeout_s=2)
         with agent(tmp_path, broker, bundle.path):

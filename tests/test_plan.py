@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from provisioning.facts import Facts, Service, parse_facts
-from provisioning.plan import STAGED, Step, Wanted, plan
+from provisioning.plan import STAGED, Step, Wanted, alike, plan
 
 FOLDER = Path(__file__).with_name("plans")
 BARE = parse_facts((FOLDER.with_name("facts") / "composed-pi4-bookworm.txt").read_text())
@@ -47,6 +47,7 @@ def test_a_device_that_has_taken_all_steps_needs_none(case):
         releases=frozenset(filter(None, {wanted.release, before.current, before.previous})) - {""},
         venvs=frozenset(filter(None, {wanted.environment})),
         changed=(),
+        next="",
         files=dict(wanted.files),
         mosquitto=before.mosquitto or "/usr/sbin/mosquitto",
         services={"fogguard-agent": running} if wanted.release else {},
@@ -61,3 +62,16 @@ def test_everything_is_staged_before_anything_is_switched():
     for _, case in cases():
         names = [step.name in STAGED for step in plan(facts_of(case), case.wanted)]
         assert names == sorted(names, reverse=True)
+
+
+def test_either_all_agents_go_on_or_all_are_started_anew():
+    case = dict(cases())["other-weights-alone"]
+    goes_on = plan(facts_of(case), case.wanted)
+    assert [step.name for step in goes_on] == ["release", "self-test", "prepare", "commit", "tidy"]
+    settled = ()
+    assert alike({"f1": goes_on, "f2": goes_on, "e1": settled}) == {"f1": goes_on, "f2": goes_on, "e1": settled}
+    stopped = (Step(name="switch", why="it is inactive", names=("new2",)),)
+    together = alike({"f1": goes_on, "f2": stopped, "e1": settled})
+    assert [step.name for step in together["f1"]] == ["release", "self-test", "switch", "tidy"]
+    assert together["f1"][2].why == "from new1, the agent is started anew: so it is on f2"
+    assert (together["f2"], together["e1"]) == (stopped, settled)

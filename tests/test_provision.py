@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +21,12 @@ import pytest
 from retrained import retrained
 from support import ROOT, command
 
+from benchmarks.driver import Driver
+from benchmarks.switching import predict
+from broker.tls import files_of
+from broker.url import parse_url
 from edge_agent.bundle import MANIFEST, load
+from export.heldout import held_out_for_bundle
 from provisioning import pki
 from provisioning.inventory import load_inventory
 from provisioning.signing import sign_bundle
@@ -30,6 +36,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 NAME = "provision"
 ADDRESS = "10.77.0.254/24"
 NODES = ("e1", "f2", "f1", "cloud")
+RATE = 200.0
 
 
 class Fleet:
@@ -185,7 +192,7 @@ def test_services_have_few_rights_and_keys_are_roots_alone(fleet):
 def test_other_weights_are_one_release_on_each_device(fleet, other):
     report = fleet.provision("apply", other.path)
     assert report["seconds"] < 20
-    assert {tuple(steps) for steps in changes(report).values()} == {("release", "self-test", "switch")}
+    assert {tuple(steps) for steps in changes(report).values()} == {("release", "self-test", "prepare", "commit")}
     fleet.require_answers(other)
 
 
@@ -197,6 +204,84 @@ def test_rollback_is_one_command_and_goes_there_and_back(fleet, other):
     fleet.provision("rollback")
     assert set(fleet.bundles().values()) == {other.id.hex()}
     fleet.provision("rollback")
+
+
+@contextmanager
+def fed(fleet, *bundles):
+    """The fleet under load; it may go over between these bundles, the first of which runs. Yields the driver."""
+    inventory = load_inventory(fleet.file)
+    held_out = held_out_for_bundle(bundles[0])
+    broker, tls = parse_url(inventory.broker_url), files_of(fleet.folder / "pki", "feeder")
+    with Driver([broker], NAME, bundles[0], held_out.raw, rate=RATE, window=64, tls=tls) as driver:
+        for each in bundles[1:]:
+            driver.expect(each)
+        driver.wait_for(bundles[0].manifest.nodes)
+        driver.begin("switch", frozenset(bundles[0].manifest.order))
+        driver.settle()
+        yield driver
+
+
+def during(driver, work):
+    """What `work` returns, the fleet being fed until it does and two seconds more."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        driver.measure(1 << 62, until=done.done)
+        ends_s = time.monotonic() + 2
+        driver.measure(1 << 62, until=lambda: time.monotonic() > ends_s)
+    return done.result()
+
+
+def require_whole(driver, *bundles):
+    """No step was lost, none answered by another bundle than it was fed for, and each label is what that predicts."""
+    driver.drain()
+    records = driver.phases[-1].steady
+    assert {record.bundle for record in records} == {each.id.hex() for each in bundles}
+    assert [record for record in records if not record.is_answered] == []
+    assert [record for record in records if record.answered_by != record.bundle] == []
+    predicted = {each.id.hex(): predict(each, held_out_for_bundle(each).raw) for each in bundles}
+    whole = [record for record in records if record.complete and record.contributors.issuperset(NODES)]
+    assert len(whole) > 0.9 * len(records)
+    assert [record for record in whole if record.label != predicted[record.bundle][record.row]] == []
+
+
+def test_a_switch_under_load_loses_no_step_and_mixes_none_there_and_back(fleet, other):
+    fleet.provision("apply", fleet.bundle.path)
+    before = {node: fleet.shell(node, "systemctl show -p MainPID --value fogguard-agent") for node in NODES}
+    with fed(fleet, fleet.bundle, other) as driver:
+        report = during(driver, lambda: fleet.provision("apply", other.path))
+        assert all("commit" in steps for steps in changes(report).values())
+        assert all(driver.held[node].bundle == other.id.hex() for node in NODES)
+        during(driver, lambda: fleet.provision("rollback"))
+        assert all(driver.held[node].bundle == fleet.bundle.id.hex() for node in NODES)
+        ends_s = time.monotonic() + 20
+        is_over = lambda: time.monotonic() > ends_s or not any(held.beside for held in driver.held.values())  # noqa: E731
+        driver.measure(1 << 62, until=is_over)
+        assert all(driver.held[node].beside == () for node in NODES)
+        require_whole(driver, fleet.bundle, other)
+    assert {node: fleet.shell(node, "systemctl show -p MainPID --value fogguard-agent") for node in NODES} == before
+    assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
+
+
+def test_an_agent_that_cannot_hold_the_new_bundle_lets_all_abandon_it_and_no_step_is_lost(fleet, tmp_path):
+    fresh = fleet.signed(retrained(fleet.bundle.path, tmp_path / "fresh", "f1", 1.2).path)
+    fleet.lab("cut", "e1")
+    try:
+        fleet.provision("apply", fresh.path, code=1)  # only to have it staged
+    finally:
+        fleet.lab("heal", "e1")
+    staged = "/opt/fogguard/releases/$(ls -t /opt/fogguard/releases | head -n 1)"
+    # The self-test may read it, the agent not.
+    fleet.shell("f1", f"chgrp fog {staged}/bundle; chmod 750 {staged}/bundle")
+    with fed(fleet, fleet.bundle, fresh) as driver:
+        report = during(driver, lambda: fleet.provision("apply", fresh.path, code=1))
+        assert "prepare failed: its agent does not take it" in reasons(report)["f1"]
+        assert all("kept on its old bundle: f1 failed" in reasons(report)[node] for node in NODES if node != "f1")
+        assert {(held.bundle, held.beside) for held in driver.held.values()} == {(fleet.bundle.id.hex(), ())}
+        require_whole(driver, fleet.bundle)
+    fleet.shell("f1", f"chmod 755 {staged}/bundle")
+    fleet.provision("apply", fresh.path)
+    fleet.require_answers(fresh)
+    fleet.provision("apply", fleet.bundle.path)
 
 
 def test_what_was_changed_on_a_device_is_seen_and_made_right(fleet):
@@ -269,7 +354,7 @@ def test_a_failing_self_test_leaves_all_on_the_old_bundle(fleet, tmp_path):
 def test_an_agent_that_does_not_come_up_sends_all_back(fleet, other):
     drop_in = "/run/systemd/system/fogguard-agent.service.d"
     broken = f"mkdir -p {drop_in}; printf '[Service]\\nExecStartPre=/bin/false\\n' > {drop_in}/broken.conf"
-    fleet.shell("f1", f"{broken}; systemctl daemon-reload")
+    fleet.shell("f1", f"systemctl stop fogguard-agent; {broken}; systemctl daemon-reload")  # so all are started anew
     try:
         report = fleet.provision("apply", other.path, code=1)
     finally:
@@ -359,7 +444,7 @@ def cut_power_during(fleet, bundle, device, step, delay_s):
         words, cwd=fleet.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
         for line in process.stderr:
-            if unplugged is None and line.startswith(f"{device}: {step} ("):
+            if unplugged is None and line.startswith(f"{device}: {step} "):
                 time.sleep(delay_s)
                 unplugged = threading.Thread(target=fleet.lab, args=("unplug", device))
                 unplugged.start()
@@ -375,6 +460,10 @@ def cut_power_during(fleet, bundle, device, step, delay_s):
         ("release", 0.1),
         ("files", 0.1),
         ("self-test", 0.2),
+        ("prepare", 0.0),
+        ("prepare", 0.3),
+        ("commit", 0.0),
+        ("commit", 0.2),
         ("switch", 0.0),
         ("switch", 0.15),
         ("switch", 0.5),
@@ -392,6 +481,8 @@ def test_after_a_power_cut_the_device_runs_the_old_or_the_new_and_apply_finishes
         fleet.shell("f1", "cd /opt/fogguard; rm -rf $(ls -d releases/* | grep -v $(readlink current)); sync -f .")
     if step == "files":
         fleet.shell("f1", "rm /etc/fogguard/signing.pub; sync -f /etc")
+    if step == "switch":  # one whose agent is started anew lets all be started anew
+        fleet.shell("f1", "systemctl stop fogguard-agent")
     cut_power_during(fleet, other, "f1", step, delay_s)
     fleet.lab("plug", "f1")
     runs = fleet.shell("f1", "sha256sum < /opt/fogguard/current/bundle/manifest.json")[:16]

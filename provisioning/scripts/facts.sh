@@ -34,9 +34,13 @@ if [ -n "$1" ]; then timeout 2 bash -c 'exec 3<> "/dev/tcp/$0/$1"' "$1" "$2" 2> 
 
 section current; readlink /opt/fogguard/current 2> /dev/null
 section previous; readlink /opt/fogguard/previous 2> /dev/null
+section next; readlink /opt/fogguard/next 2> /dev/null
 for link in current previous; do
+  section ${link}_base
+  [ -d /opt/fogguard/$link ] && grep -v '  bundle/' /opt/fogguard/$link/SHA256SUMS | sha256sum | cut -c 1-16
   section ${link}_bundle; sha256sum /opt/fogguard/$link/bundle/manifest.json 2> /dev/null | cut -c 1-16
 done
+section sink; grep -o '"sink": *"[^"]*"' /opt/fogguard/current/bundle/manifest.json 2> /dev/null | cut -d '"' -f 4
 section releases; ls /opt/fogguard/releases 2> /dev/null
 section venvs; ls /opt/fogguard/venvs 2> /dev/null
 section changed

@@ -12,6 +12,7 @@ if [ "$old" != "releases/$1" ]; then
   mv -T .current current
   sync .
 fi
+rm -f next
 unit=fogguard-agent.service
 systemctl enable --quiet $unit
 sync -f /etc/systemd/system
