@@ -1,4 +1,4 @@
-"""An agent: one node on a real broker, for as long as the process lives.
+"""An agent: one node, or one sensor, on a real broker, for as long as the process lives.
 
 One thread does everything, from the socket to the inference and back; it feeds the systemd watchdog when it comes
 round and the link has moved since. So an inference that hangs gets restarted, and a connection that nothing comes from
@@ -17,11 +17,12 @@ from broker.message import Message, Request
 from broker.presence import Reason, Status, StatusError, decode_status, encode_status
 from broker.topics import Topics
 from broker.url import BrokerUrl
-from edge_agent.bundle import Bundle, load
+from edge_agent.bundle import Bundle, Manifest, load
 from edge_agent.commands import encode_reply
 from edge_agent.config import Config, ConfigError, brokers_of
 from edge_agent.epoch import is_superseded, last_epoch, next_epoch
 from edge_agent.node import Node
+from edge_agent.sensor import Sensor
 from edge_agent.service import Supervisor
 from edge_agent.session import Session
 from edge_agent.signature import load_public_key
@@ -38,6 +39,19 @@ def load_session(bundle: Bundle, node: str, threads: int = 1) -> Session:
     return Session(bundle.file(entry.file), bundle.manifest.arriving(node), entry.layout, threads)
 
 
+def require_member(config: Config, manifest: Manifest) -> None:
+    """Raise ConfigError unless the bundle has such a node, or such a sensor and the configuration a source for it."""
+    if config.node not in manifest.names:
+        raise ConfigError(f"node {config.node!r} is not in bundle {config.bundle}: it has {', '.join(manifest.names)}")
+    if config.node in manifest.sensors and config.source is None:
+        raise ConfigError(f"{config.node} is a sensor: say where its samples come from, `source` in its configuration")
+    if config.node in manifest.nodes and config.source is not None:
+        raise ConfigError(
+            f"{config.node} is a node, and `source` is for a sensor ({', '.join(manifest.sensors)}): "
+            "run another agent for that one"
+        )
+
+
 def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool]) -> None:
     """Serve as `config.node` until `is_stopping()`; then publish its death and return.
 
@@ -45,10 +59,7 @@ def run(config: Config, supervisor: Supervisor, is_stopping: Callable[[], bool])
     """
     verify_key = load_public_key(Path(config.verify_key)) if config.verify_key else None
     bundle = load(Path(config.bundle), verify_key)
-    if config.node not in bundle.manifest.nodes:
-        raise ConfigError(
-            f"node {config.node!r} is not in bundle {config.bundle}: it has {', '.join(bundle.manifest.nodes)}"
-        )
+    require_member(config, bundle.manifest)
     Agent(config, bundle, load_session(bundle, config.node, config.threads), supervisor, is_stopping).serve()
 
 
@@ -85,7 +96,7 @@ def _client_id(config: Config) -> str:
 
 
 class Agent:
-    """A node, its link, and its life: an epoch that begins with a birth and ends with a death."""
+    """A node or sensor, its link, and its life: an epoch that begins with a birth and ends with a death."""
 
     def __init__(
         self,
@@ -108,16 +119,13 @@ class Agent:
         self._is_leaving = False
         self._client_id = _client_id(config)
         self._tls = config.tls
-        self._node = Node(
-            config.node,
-            bundle,
-            session,
-            topics,
-            self._publish,
-            time.monotonic_ns,
-            beat_ms=min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4)),  # its echo feeds the watchdog
-            missed=config.missed_beats,
-        )
+        beat_ms = min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4))  # its echo feeds the watchdog
+        known = (config.node, bundle, session, topics, self._publish, time.monotonic_ns)
+        self._node: Node | Sensor
+        if config.source is None:
+            self._node = Node(*known, beat_ms=beat_ms, missed=config.missed_beats)
+        else:
+            self._node = Sensor(*known, source=config.source, beat_ms=beat_ms)
         first, *others = brokers_of(config)
         self._link = Link(
             first,

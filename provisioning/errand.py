@@ -115,7 +115,7 @@ class Errand:
                 self._run("broker")
             case "switch":
                 self.switch(deployment.wanted.release)
-            case "retire" | "tidy":
+            case "sensors" | "retire" | "tidy":
                 self._run(step.name, *step.names)
         self._done(step.name, began_s, changed=step.name != "self-test")
 

@@ -1,7 +1,7 @@
 """What must change on a device, in order, and nothing else. Pure: facts and what is wanted in, steps out.
 
 stage    packages ─► environment ─► release ─► files ─► self-test     on every device, while the old release runs
-switch   broker ─► switch ─► tidy                                     on every device, once all have been staged
+switch   broker ─► switch ─► sensors ─► tidy                          on every device, once all have been staged
 """
 
 from collections.abc import Mapping
@@ -10,20 +10,26 @@ from typing import Final, Literal
 import msgspec
 
 from provisioning.facts import Facts, Service
-from provisioning.units import AGENT, BROKER, ETC, unit_file
+from provisioning.units import AGENT, BROKER, ETC, SENSOR, unit_file
 
-Name = Literal["packages", "environment", "release", "files", "self-test", "broker", "switch", "retire", "tidy"]
+Name = Literal[
+    "packages", "environment", "release", "files", "self-test", "broker", "switch", "sensors", "retire", "tidy"
+]
 STAGED: Final = frozenset({"packages", "environment", "release", "files", "self-test"})
 _ABSENT: Final = Service("inactive", is_enabled=False, restarts=0)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device is to have; without a node there is no release. `files` lie in /etc, by their hashes."""
+    """What a device is to have; without a node or sensor there is no release. `files` lie in /etc, by their hashes.
+
+    `sensors` are the services beside the agent's.
+    """
 
     release: str = ""
     environment: str = ""
     files: dict[str, str] = {}
     has_broker: bool = False
+    sensors: tuple[str, ...] = ()
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +43,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 def plan(facts: Facts, wanted: Wanted) -> tuple[Step, ...]:
     """Return the steps that make a device what is wanted, none if it is that already."""
     changed = tuple(path for path, sha256 in wanted.files.items() if facts.files.get(path) != sha256)
-    stale = tuple(path for path in facts.files if path.startswith(f"{ETC}/") and path not in wanted.files)
+    ours = (f"{ETC}/", unit_file(SENSOR).removesuffix(".service"))
+    stale = tuple(path for path in facts.files if path.startswith(ours) and path not in wanted.files)
     steps: list[Step] = []
     if wanted.has_broker and not facts.mosquitto:
         steps.append(Step(name="packages", why="mosquitto is not there"))
@@ -51,6 +58,8 @@ def plan(facts: Facts, wanted: Wanted) -> tuple[Step, ...]:
         steps.append(Step(name="broker", why=why))
     if wanted.release and (why := _why_switch(facts, wanted, changed)):
         steps.append(Step(name="switch", why=why, names=(wanted.release,)))
+    if started := tuple(name for name in wanted.sensors if _why_start(name, facts, changed)):
+        steps.append(Step(name="sensors", why=_why_start(started[0], facts, changed), names=started))
     if retired := _retired(facts, wanted):
         steps.append(Step(name="retire", why="the inventory gives it to another device", names=retired))
     if rest := (*_left_over(facts, wanted), *stale):
@@ -96,11 +105,11 @@ def _why_switch(facts: Facts, wanted: Wanted, changed: tuple[str, ...]) -> str:
 
 def _retired(facts: Facts, wanted: Wanted) -> tuple[str, ...]:
     """Return the services that this device no longer carries: two agents of one node would throw each other out."""
-    carried = {AGENT: bool(wanted.release), BROKER: wanted.has_broker}
+    carried = {AGENT: bool(wanted.release), BROKER: wanted.has_broker, **dict.fromkeys(wanted.sensors, True)}
     return tuple(
         name
         for name, service in facts.services.items()
-        if not carried[name] and (service.is_enabled or service.state != "inactive")
+        if not carried.get(name) and (service.is_enabled or service.state != "inactive")
     )
 
 

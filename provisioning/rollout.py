@@ -19,7 +19,7 @@ from provisioning.errand import Errand, StepFailed
 from provisioning.facts import Facts
 from provisioning.plan import STAGED, Step, plan
 
-_SWITCHED: Final = frozenset({"broker", "switch", "retire"})
+_SWITCHED: Final = frozenset({"broker", "switch", "sensors", "retire"})
 
 
 class Seen(NamedTuple):
