@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -10,6 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from support import ROOT
 
 from broker.errors import FogError
 from edge_agent.config import Source, load_config
@@ -166,8 +168,7 @@ def test_a_package_that_a_source_needs_comes_along_and_is_found_by_the_release(t
     more = 'wheels = ["shed-1.0-py3-none-any.whl"]'
     inventory = read(tmp_path, source("thermometer", "start = 3.5", more=more))
     folder = unpacked(release_of(bundle, inventory, "e1", "env", ["iot"], "aarch64"), tmp_path / "release")
-    (folder / "venv" / "bin").mkdir(parents=True)
-    (folder / "venv" / "bin" / "python").symlink_to(sys.executable)
+    (folder / "venv").symlink_to(sys.prefix)
     config = json.loads((folder / "sensor-iot.json").read_text())
     (folder / "sensor-iot.json").write_text(json.dumps({**config, "verify_key": ""}))
     done = subprocess.run(
@@ -216,3 +217,43 @@ def test_rendered_access_rules_name_the_topic(fogguard, tmp_path, bundle, keys):
     assert (done.returncode, "write SENSOR=TOPIC" in done.stderr) == (2, True)
     done = fogguard("broker", "--listen", "iot=plant/iot")
     assert (done.returncode, "--listen is about access rules" in done.stderr) == (2, True)
+
+
+def test_the_package_in_the_documentation_is_built_brought_along_and_read(tmp_path, bundle, keys):
+    page = (ROOT / "docs" / "devices.md").read_text()
+    for name in ("pyproject.toml", "shed.py"):
+        (block,) = re.findall(rf"^```\w+\n(# {re.escape(name)}.*?)^```", page, re.MULTILINE | re.DOTALL)
+        (tmp_path / name).write_text(block)
+    building = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        "dist",
+    ]
+    pip = [sys.executable, "-m", "pip", "wheel", *how, "."]
+    built = subprocess.run(pip, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert built.returncode == 0, built.stderr
+    axes = [f"axis{number}" for number in range(36)]
+    for number, axis in enumerate(axes):
+        (tmp_path / f"in_accel_{axis}_raw").write_text(f"{number}\n")
+    options = f'device = "{tmp_path}", axes = "{",".join(axes)}"'
+    inventory = read(tmp_path, source("accelerometer", options, more='wheels = ["dist/shed-1.0-py3-none-any.whl"]'))
+    folder = unpacked(release_of(bundle, inventory, "e1", "env", ["iot"], "x86_64"), tmp_path / "release")
+    script = """
+from edge_agent.config import load_config
+from edge_agent.sample import Leaf
+from edge_agent.sources import find, opened
+from pathlib import Path
+source, leaf = load_config(Path("sensor-iot.json")).source, Leaf("iot", (36,))
+print(next(opened(find(source.kind, source.options, leaf), source.options, leaf)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder, env={**os.environ, "PYTHONPATH": "lib"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == f"{list(range(36))}\n", done.stderr
