@@ -224,17 +224,7 @@ def test_the_package_in_the_documentation_is_built_brought_along_and_read(tmp_pa
     for name in ("pyproject.toml", "shed.py"):
         (block,) = re.findall(rf"^```\w+\n(# {re.escape(name)}.*?)^```", page, re.MULTILINE | re.DOTALL)
         (tmp_path / name).write_text(block)
-    building = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        "dist",
-    ]
+    how = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", "dist"]
     pip = [sys.executable, "-m", "pip", "wheel", *how, "."]
     built = subprocess.run(pip, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert built.returncode == 0, built.stderr

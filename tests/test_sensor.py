@@ -273,7 +273,7 @@ def test_nothing_too_little_too_late_and_a_failure_are_null_vectors_and_counted(
 def test_a_source_that_exits_or_never_returns_leaves_its_agent_alive(tmp_path, url, bundle, installed, kind, counted):
     with Ear(url, bundle) as ear, sensor(tmp_path, url, bundle, Source(kind=kind, rate=20), **installed) as process:
         ear.until(lambda: len(ear.vectors) >= 10)
-        ear.until(lambda: ear.metrics.counters.null >= 10)
+        ear.until(lambda: ear.metrics and ear.metrics.counters.null >= 10)
         assert set(ear.vectors.values()) == {None}
         assert not counted or ear.trouble()[counted] >= 1
         process.terminate()
