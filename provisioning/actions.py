@@ -126,7 +126,8 @@ def _ailment(inventory: Inventory, name: str, found: Health, bundles: set[str]) 
             service = service_of(member, members[1:])
             state = found.facts.services.get(service, _ABSENT).state
             if state != "active":
-                return f"its agent of {member} is {state}: journalctl -u {service} tells why"
+                what = "agent" if service == AGENT else f"sensor {member}"
+                return f"its {what} is {state}: journalctl -u {service} tells why"
     if found.broker and found.broker.state != "active":
         return f"its broker is {found.broker.state}: journalctl -u {BROKER} tells why"
     if found.drift:

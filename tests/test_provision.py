@@ -20,6 +20,10 @@ import pytest
 from retrained import retrained
 from support import ROOT, command
 
+from broker.link import Link
+from broker.tls import files_of
+from broker.topics import Topics
+from broker.url import parse_urls
 from edge_agent.bundle import MANIFEST, load
 from provisioning import pki
 from provisioning.inventory import load_inventory
@@ -197,6 +201,37 @@ def test_rollback_is_one_command_and_goes_there_and_back(fleet, other):
     fleet.provision("rollback")
     assert set(fleet.bundles().values()) == {other.id.hex()}
     fleet.provision("rollback")
+
+
+def test_a_sensor_beside_a_node_feeds_the_fleet_also_when_that_node_is_down(fleet):
+    plain, answers = fleet.file.read_text(), []
+    fleet.shell("e1", "mkfifo -m 644 /srv/iot")
+    fleet.file.write_text(plain.replace('kind = "replay"', 'kind = "csv"\noptions = { file = "/srv/iot" }'))
+    report = fleet.provision("apply", fleet.bundle.path)
+    assert changes(report)["e1"] == ["release", "files", "self-test", "switch", "sensors"]
+    assert changes(fleet.provision("apply", fleet.bundle.path)) == {name: [] for name in NODES}
+    exposure = fleet.shell("e1", "systemd-analyze security --no-pager fogguard-sensor-iot | tail -n 1")
+    assert float(re.search(r"service: ([\d.]+)", exposure)[1]) <= 2.0, exposure
+    line = ",".join(["0.5"] * 36)
+    (url,) = parse_urls(load_inventory(fleet.file).broker_url)
+    tls = files_of(fleet.folder / "pki", "watcher")
+    hear = lambda _topic, payload: answers.append(json.loads(payload))  # noqa: E731
+    with Link(url, "watcher", subscriptions=[(Topics(NAME).result, 0)], on_message=hear, tls=tls) as link:
+        link.connect()
+        for dead in ("", "e1"):
+            answers.clear()
+            if dead:
+                fleet.shell(dead, "systemctl stop fogguard-agent")
+            fleet.shell("e1", f"for step in $(seq 30); do echo {line}; sleep 0.05; done > /srv/iot")
+            assert link.poll_until(lambda: len(answers) == 30, 10), len(answers)
+            assert {tuple(answer["contributors"]) for answer in answers} == {
+                tuple(name for name in fleet.bundle.manifest.names if name != dead)
+            }
+    fleet.file.write_text(plain)
+    report = fleet.provision("apply", fleet.bundle.path)
+    assert changes(report)["e1"] == ["self-test", "switch", "retire", "tidy"]
+    assert fleet.shell("e1", "ls -d /etc/systemd/system/*sensor* /srv/iot") == "/srv/iot"
+    fleet.require_answers(fleet.bundle)
 
 
 def test_what_was_changed_on_a_device_is_seen_and_made_right(fleet):

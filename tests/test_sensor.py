@@ -18,6 +18,7 @@ from broker.link import Link
 from broker.topics import Topics
 from edge_agent.agent import load_session
 from edge_agent.answer import Answer
+from edge_agent.bundle import load
 from edge_agent.config import Config, Source
 from edge_agent.metrics import Metrics
 from edge_agent.pace import raiser, step_number
@@ -354,3 +355,70 @@ def test_a_fleet_that_a_sensor_feeds_answers_as_predicted_also_when_its_first_no
             first = ear.steps[0]
             wrong = [a for a in whole() if a.label != predicted[(a.step - first) % 40]]
             assert wrong == []
+
+
+PAIR = """
+name = "pair"
+data = { set = "mine", split = "row" }
+sensors = { door = 1, window = 2 }
+
+[nodes.a]
+simple = ["door", "window"]
+partition = { kind = "dense", layers = [8] }
+
+[nodes.cloud]
+simple = ["a"]
+partition = { kind = "dense", layers = [8] }
+
+[settings]
+no_failure = { a = 1.0 }
+
+[training]
+learning_rate = 0.01
+batch = 32
+epochs = 3
+"""
+
+
+@pytest.fixture
+def pair(tmp_path, fogguard):
+    """A bundle whose first node hears two sensors."""
+    (tmp_path / "csv").mkdir()
+    lines = [f"{'high' if number % 2 else 'low'},{number % 2 + number / 1000},{number},1" for number in range(200)]
+    (tmp_path / "csv" / "a.csv").write_text("\n".join(["level,x,y,z", *lines]))
+    (tmp_path / "fog.toml").write_text(PAIR)
+    importing = "data import mine csv --label level --sensor door=x --sensor window=y,z"
+    for words in (importing, "train fog.toml --out run", "export run --out bundle"):
+        done = fogguard(*words.split(), FOGGUARD_DATA=str(tmp_path / "data"))
+        assert done.returncode == 0, done.stderr
+    return load(tmp_path / "bundle")
+
+
+def test_sensors_share_their_steps_and_the_next_one_raises_them_when_the_first_is_gone(tmp_path, url, pair):
+    for name, width in (("door", 1), ("window", 2)):
+        np.save(tmp_path / f"{name}.npy", np.ones((3, width), np.float32))
+
+    def source(name):
+        return Source(kind="replay", rate=10, options={"file": str(tmp_path / f"{name}.npy")})
+
+    (tmp_path / "fleet").mkdir()
+    with ExitStack() as stack:
+        ear = stack.enter_context(Ear(url, pair, "window"))
+        fleet = stack.enter_context(LocalFleet(pair, [url], "test", tmp_path / "fleet"))
+        fleet.start(pair.manifest.nodes)
+        stack.enter_context(sensor(tmp_path, url, pair, source("window"), "window"))
+
+        def answered_by(raised_by, *sensors):
+            return lambda: sum(
+                raiser(step) == raised_by and set(answer.contributors) == {*sensors, "a", "cloud"}
+                for step, answer in [*ear.answers.items()][-20:]
+            ) >= 10  # fmt: skip
+
+        ear.until(answered_by(1, "window"), 40)  # the first sensor is not there yet
+        with sensor(tmp_path, url, pair, source("door"), "door"):
+            ear.until(answered_by(0, "door", "window"))
+            assert all(answer.complete for answer in [*ear.answers.values()][-5:])
+        ear.answers.clear()
+        ear.until(answered_by(1, "window"))
+        with sensor(tmp_path, url, pair, source("door"), "door"):
+            ear.until(answered_by(0, "door", "window"))
