@@ -8,7 +8,6 @@ nothing: nobody downstream waits for it. A sample that comes when no step waits 
 Without a rate, each sample raises a step of its own, and where there is no sample there is no step.
 """
 
-import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +22,7 @@ from broker.topics import Topics
 from edge_agent.bundle import Bundle
 from edge_agent.commands import CommandError, Reply, decode_ask
 from edge_agent.config import Source
+from edge_agent.health import Health
 from edge_agent.heart import Heart
 from edge_agent.metrics import Counters, Metrics, Stages
 from edge_agent.metrics import Source as Tally
@@ -33,11 +33,9 @@ from edge_agent.sample import Leaf, Sample
 from edge_agent.session import Session
 from edge_agent.sources import find, opened, rate_of
 
-_log = logging.getLogger("fogguard.sensor")
 _encode_json = msgspec.json.Encoder().encode
-_LOOK_EVERY_NS: Final = 2_000_000
-"""How often to look whether a sample is there, while a step waits for one."""
-_FIRST_REST_NS, _LAST_REST_NS = 1_000_000_000, 60_000_000_000
+_FIRST_LOOK_NS, _LAST_LOOK_NS, _LOOKS = 1_000_000, 20_000_000, 16
+"""When to look whether a sample is there, and how long to wait at most; a sixteenth of what it has taken so far."""
 _CAPACITY: Final = 64
 
 
@@ -101,11 +99,9 @@ class Sensor:
         self._waiting: deque[_Waiting] = deque()
         self._count = 0
         self._is_heard = False  # nothing is drawn before there is somebody to hear it
-        self._has_ended = False
-        self._resting_until_ns = 0
-        self._rest_ns = _FIRST_REST_NS
-        self._said = ("", 0)
+        self._asked_ns = self._look_ns = 0
         self._tally = Tally()
+        self._health = Health(name, self._tally)
         self._stages = Stages()
         self._rejected: Counter[str] = Counter()
 
@@ -118,14 +114,12 @@ class Sensor:
     @property
     def next_deadline_ns(self) -> int | None:
         """When `on_time` must be called next."""
-        now_ns = self._clock()
-        if self._reader.is_busy:
-            return now_ns + _LOOK_EVERY_NS
-        if self._waiting:
-            return now_ns
-        if self._has_ended or not self._is_heard:
+        if self._health.has_ended or not self._is_heard:
             return None
-        return self._pace.due_ns if self._rate else max(now_ns, self._resting_until_ns)
+        due_ns = self._pace.due_ns if self._rate else self._health.resting_until_ns
+        if not self._reader.is_busy:
+            return due_ns
+        return min(due_ns, self._look_ns) if self._rate else self._look_ns
 
     @property
     def next_beat_ns(self) -> int:
@@ -151,7 +145,7 @@ class Sensor:
             if topic == self._topics.step:
                 self._on_step(decode(payload, bundle=self._bundle.id), now_ns)
             elif topic == self._topic:
-                self._on_raw(payload)
+                self._on_raw(payload, now_ns)
             else:
                 self._heart.echo(decode_beat(payload))
         except FrameError as error:
@@ -166,15 +160,17 @@ class Sensor:
             self._on_drawn(drawn, now_ns)
         if not self._is_heard:
             return
-        if self._rate and not self._has_ended and now_ns >= self._pace.due_ns:
+        if self._rate and not self._health.has_ended and now_ns >= self._pace.due_ns:
             self._pace.on_raised(now_ns)
             self._wait_for(self._next_step(), now_ns, now_ns, is_own=True)
-        is_out = self._has_ended or now_ns < self._resting_until_ns
+        is_out = self._health.is_out(now_ns)
         while self._waiting and (is_out or now_ns - self._waiting[0].since_ns >= self._patience_ns):
             self.counters.cut += not is_out
             self._answer(self._waiting.popleft(), None, now_ns)
-        if not is_out and (self._waiting or not self._rate):
+        if not is_out and (self._waiting or not self._rate) and not self._reader.is_busy:
+            self._asked_ns = now_ns
             self._reader.ask()
+        self._look_ns = now_ns + min(max(_FIRST_LOOK_NS, (now_ns - self._asked_ns) // _LOOKS), _LAST_LOOK_NS)
 
     def on_request(self, payload: bytes) -> Reply | None:
         """Return the reply to the operator's request; None if it is none, which is counted."""
@@ -189,9 +185,7 @@ class Sensor:
     def metrics(self) -> Metrics:
         """Return the counters: `complete` steps had a sample, `cut` ones waited in vain, `null` ones got Φ.
 
-        In `sources`, `frames` are samples, `null` are draws that gave none, `late` came when no step waited, and
-        `rejected` counts by trouble: `refused` samples, how often the source `failed`, whether it `ended`, and
-        messages on its topic that a newer one replaced (`overrun`).
+        `sources` holds what was drawn (see health.py), by the name of the graph's input.
         """
         return Metrics(
             node=self.name,
@@ -217,12 +211,13 @@ class Sensor:
         self._wait_for(frame.step, frame.origin_ns, now_ns, is_own=False)
         self.on_time(now_ns)
 
-    def _on_raw(self, payload: bytes) -> None:
+    def _on_raw(self, payload: bytes, now_ns: int) -> None:
         """Hand a message to the source; one that it has not taken yet is replaced."""
         with suppress(Empty):
             self._messages.get_nowait()
-            self._reject("overrun")
+            self._health.count("overrun")
         self._messages.put_nowait(payload)
+        self._asked_ns = self._look_ns = now_ns
 
     def _wait_for(self, step: int, origin_ns: int, now_ns: int, *, is_own: bool) -> None:
         self._waiting.append(_Waiting(step, origin_ns, now_ns, is_own))
@@ -231,35 +226,14 @@ class Sensor:
             self._answer(self._waiting.popleft(), None, now_ns)
 
     def _on_drawn(self, drawn: Drawn, now_ns: int) -> None:
-        if drawn.trouble:
-            self._on_trouble(drawn, now_ns)
-        elif drawn.sample is None:
-            self._tally.null += 1
-        else:
-            self._tally.frames += 1
-            self._rest_ns = _FIRST_REST_NS
+        self._health.on_drawn(drawn, now_ns)
         if not self._rate:
             if drawn.sample is not None:
                 self._answer(_Waiting(self._next_step(), now_ns, now_ns, True), drawn.sample, now_ns)
         elif self._waiting:
             self._answer(self._waiting.popleft(), drawn.sample, now_ns)
         else:
-            self._tally.late += 1
-
-    def _on_trouble(self, drawn: Drawn, now_ns: int) -> None:
-        """Count what went wrong and say it; after a failure leave the source alone for a while, twice as long each."""
-        self._reject(drawn.trouble)
-        if drawn.trouble == "failed":
-            self._resting_until_ns = now_ns + self._rest_ns
-            self._rest_ns = min(2 * self._rest_ns, _LAST_REST_NS)
-        self._has_ended = drawn.trouble == "ended"
-        what, when_ns = self._said
-        if what != drawn.why or now_ns - when_ns > _LAST_REST_NS:
-            self._said = (drawn.why, now_ns)
-            _log.warning("source of %s %s: %s", self.name, drawn.trouble, drawn.why)
-
-    def _reject(self, reason: str) -> None:
-        self._tally.rejected = {**self._tally.rejected, reason: self._tally.rejected.get(reason, 0) + 1}
+            self._tally.late += drawn.sample is not None
 
     def _next_step(self) -> int:
         self._count += 1
@@ -274,7 +248,8 @@ class Sensor:
         began_ns = self._clock()
         output = None if sample is None else self._session.step([sample])
         done_ns = self._clock()
-        self._stages.infer.add(done_ns - began_ns)
+        if output is not None:
+            self._stages.infer.add(done_ns - began_ns)
         head = (waiting.step, self.epoch, self._bundle.id)
         if waiting.is_own:
             self._publish(self._topics.step, encode(Frame(*head, None, 0, waiting.origin_ns)))
