@@ -54,10 +54,9 @@ def require_sources(path: Path, sources: Mapping[str, Place]) -> None:
         require_source(place, where)
         if place.kind in BUILT_IN and place.is_live:
             find(place.kind, place.options, Leaf(name, (1,)))
-        told = {"file": STDIN, **place.options} if place.kind == "csv" else place.options
-        for option in ("file", "path"):
-            if option in told and option not in brought(place):
-                _require_visible(str(told[option]), f"{where}: {option}")
+        files = {"file": STDIN, **place.options} if place.kind == "csv" else place.options
+        for option in {"file", "path"} & files.keys() - {*brought(place)}:
+            _require_visible(str(files[option]), f"{where}: {option}")
         if bad := [group for group in place.groups if not _GROUP.fullmatch(group)]:
             raise SourcesError(f"{where}: {bad[0]!r} is not the name of a group")
     rates = {name: rate_of(each.kind, each.rate) for name, each in sources.items() if each.is_live}
