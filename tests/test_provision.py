@@ -220,10 +220,12 @@ def test_a_sensor_beside_a_node_feeds_the_fleet_also_when_that_node_is_down(flee
         link.connect()
         for dead in ("", "e1"):
             answers.clear()
-            if dead:
-                fleet.shell(dead, "systemctl stop fogguard-agent")
-            fleet.shell("e1", f"for step in $(seq 30); do echo {line}; sleep 0.05; done > /srv/iot")
-            assert link.poll_until(lambda: len(answers) == 30, 10), len(answers)
+            script = f"for step in $(seq 30); do echo {line}; sleep 0.05; done > /srv/iot"
+            stop = f"systemctl stop fogguard-agent; sleep 1; {script}" if dead else script
+            feeding = threading.Thread(target=fleet.shell, args=("e1", stop))
+            feeding.start()  # the link must be polled meanwhile
+            assert link.poll_until(lambda: len(answers) == 30, 30), len(answers)
+            feeding.join()
             assert {tuple(answer["contributors"]) for answer in answers} == {
                 tuple(name for name in fleet.bundle.manifest.names if name != dead)
             }
