@@ -248,6 +248,9 @@ def broker(
         Path | None, typer.Option(help="What the fleet runs: with --pki, for TLS and access rules by its connections.")
     ] = None,
     pki: Annotated[Path | None, typer.Option(metavar="DIR", help="Certificates by `fogguard pki init`.")] = None,
+    listen: Annotated[
+        list[str] | None, typer.Option(metavar="SENSOR=TOPIC", help="A sensor may read a topic of others; repeatable.")
+    ] = None,
 ) -> None:
     """Run a broker for one machine until Ctrl-C, or configure mosquitto for a fleet."""
     from benchmarks.terminal import say
@@ -255,8 +258,10 @@ def broker(
 
     if (bundle or pki) and not (render_mosquitto and bundle and pki):
         raise FogError("TLS and access rules take three: --render-mosquitto DIR --bundle BUNDLE --pki DIR")
+    if listen and not bundle:
+        raise FogError("--listen is about access rules: write --bundle BUNDLE --pki DIR too")
     if render_mosquitto:
-        say(_render_mosquitto(render_mosquitto, host, port, bundle, pki))
+        say(_render_mosquitto(render_mosquitto, host, port, bundle, pki, listen or ()))
         return
     with embedded.running_broker(kind, host, port) as url:
         say(f"broker at {url}, Ctrl-C ends it")
@@ -411,16 +416,19 @@ def _export(
     return bundle
 
 
-def _render_mosquitto(folder: Path, host: str, port: int, bundle: Path | None, pki: Path | None) -> str:
+def _render_mosquitto(
+    folder: Path, host: str, port: int, bundle: Path | None, pki: Path | None, listen: Sequence[str]
+) -> str:
     """Write the configuration, and return what to do with it."""
     from broker.mosquitto import CONFIG, render_open
 
     file = folder / CONFIG
     if bundle and pki:
         from edge_agent.bundle import load
-        from provisioning.access import write_mosquitto
+        from provisioning.access import heard_of, write_mosquitto
 
-        fleet = write_mosquitto(folder, load(bundle).manifest, pki, host, port)
+        manifest = load(bundle).manifest
+        fleet = write_mosquitto(folder, manifest, pki, host, port, heard_of(listen, manifest))
         return (
             f"wrote {file} for fleet {fleet}: mosquitto -c {file} (started by root it becomes another user, "
             f"who must be able to read it: chown -R mosquitto {folder})"

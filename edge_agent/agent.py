@@ -1,4 +1,4 @@
-"""An agent: one node on a real broker, for as long as the process lives.
+"""An agent: one node, or one sensor, on a real broker, for as long as the process lives.
 
 One thread does everything, from the socket to the inference and back; it feeds the systemd watchdog when it comes
 round and the link has moved since. So an inference that hangs gets restarted, and a connection that nothing comes from
@@ -17,7 +17,7 @@ from broker.message import Message, Request
 from broker.presence import Reason, Status, StatusError, decode_status, encode_status
 from broker.topics import Topics
 from broker.url import BrokerUrl
-from edge_agent.bundle import Bundle
+from edge_agent.bundle import Bundle, Manifest
 from edge_agent.commands import encode_reply
 from edge_agent.config import Config, ConfigError, brokers_of
 from edge_agent.epoch import is_superseded, last_epoch, next_epoch
@@ -25,6 +25,7 @@ from edge_agent.exchange import Exchange, load_current
 from edge_agent.generations import Generations
 from edge_agent.memory import give_back
 from edge_agent.node import Node
+from edge_agent.sensor import Sensor
 from edge_agent.service import Supervisor
 from edge_agent.session import Session
 
@@ -40,6 +41,19 @@ def load_session(bundle: Bundle, node: str, threads: int = 1) -> Session:
     return Session(bundle.file(entry.file), bundle.manifest.arriving(node), entry.layout, threads)
 
 
+def require_member(config: Config, manifest: Manifest) -> None:
+    """Raise ConfigError unless the bundle has such a node, or such a sensor and the configuration a source for it."""
+    if config.node not in manifest.names:
+        raise ConfigError(f"node {config.node!r} is not in bundle {config.bundle}: it has {', '.join(manifest.names)}")
+    if config.node in manifest.sensors and config.source is None:
+        raise ConfigError(f"{config.node} is a sensor: say where its samples come from, `source` in its configuration")
+    if config.node in manifest.nodes and config.source is not None:
+        raise ConfigError(
+            f"{config.node} is a node, and `source` is for a sensor ({', '.join(manifest.sensors)}): "
+            "run another agent for that one"
+        )
+
+
 def run(
     config: Config,
     supervisor: Supervisor,
@@ -52,10 +66,7 @@ def run(
     back with it. Raises FogError.
     """
     bundle = load_current(config)
-    if config.node not in bundle.manifest.nodes:
-        raise ConfigError(
-            f"node {config.node!r} is not in bundle {config.bundle}: it has {', '.join(bundle.manifest.nodes)}"
-        )
+    require_member(config, bundle.manifest)
     session = load_session(bundle, config.node, config.threads)
     Agent(config, bundle, session, supervisor, is_stopping, is_hung_up).serve()
 
@@ -93,7 +104,7 @@ def _client_id(config: Config) -> str:
 
 
 class Agent:
-    """A node, its link, and its life: an epoch that begins with a birth and ends with a death."""
+    """A node or sensor, its link, and its life: an epoch that begins with a birth and ends with a death."""
 
     def __init__(
         self,
@@ -117,27 +128,27 @@ class Agent:
         self._is_leaving = False
         self._client_id = _client_id(config)
         self._tls = config.tls
+        beat_ms = min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4))  # its echo feeds the watchdog
 
         def node_of(bundle: Bundle, session: Session) -> Node:
-            node = Node(
-                config.node,
-                bundle,
-                session,
-                topics,
-                self._publish,
-                time.monotonic_ns,
-                beat_ms=min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4)),  # its echo feeds that
-                missed=config.missed_beats,
-            )
+            known = (config.node, bundle, session, topics, self._publish, time.monotonic_ns)
+            node = Node(*known, beat_ms=beat_ms, missed=config.missed_beats)
             node.warm_up()
             return node
 
         def load_node(bundle: Bundle) -> Node:
             return node_of(bundle, load_session(bundle, config.node, config.threads))
 
-        node = node_of(bundle, session)
-        self._held = Generations(bundle.id, node, topics, self._publish)
-        self._exchange = Exchange(config, bundle.manifest.wiring, self._held, load_node)
+        self._held: Generations[Node] | Generations[Sensor]
+        self._exchange: Exchange | None = None
+        if config.source is None:
+            held = Generations(bundle.id, node_of(bundle, session), topics, self._publish)
+            self._held, self._exchange = held, Exchange(config, bundle.manifest.wiring, held, load_node)
+        else:
+            known = (config.node, bundle, session, topics, self._publish, time.monotonic_ns)
+            sensor = Sensor(*known, source=config.source, beat_ms=beat_ms)
+            sensor.warm_up()
+            self._held = Generations(bundle.id, sensor, topics, self._publish)
         first, *others = brokers_of(config)
         self._link = Link(
             first,
@@ -163,17 +174,14 @@ class Agent:
         with self._link:
             while not self._is_stopping():
                 self._work(wake_s)
-                if self._is_hung_up():
-                    self._exchange.ask()
-                if self._exchange.poll(time.monotonic_ns()):
-                    self._tell()
+                self._follow_links()
                 if self._is_leaving:
                     self._leave()
                 now_s = time.monotonic()
                 if now_s >= next_metrics_s:
                     next_metrics_s = now_s + _METRICS_EVERY_S
                     self._held.current.publish_metrics()
-                    if not self._exchange.is_looking and self._held.drop(time.monotonic_ns()):
+                    if self._exchange is not None and self._exchange.drop(time.monotonic_ns()):
                         give_back()
                         self._tell()
                 if watchdog_s and now_s >= next_watchdog_s and self._link.activity > fed_at:
@@ -182,6 +190,15 @@ class Agent:
             self._supervisor.notify("STOPPING=1")
             farewell = self._status("stopped")
             self._link.publish_confirmed(self._own_status, farewell, retain=True, timeout_s=_FAREWELL_S)
+
+    def _follow_links(self) -> None:
+        """Hold the bundles that the configuration's links lead to, no more and no less."""
+        if self._exchange is None:
+            return
+        if self._is_hung_up():
+            self._exchange.ask()
+        if self._exchange.poll(time.monotonic_ns()):
+            self._tell()
 
     def _work(self, wait_s: float) -> None:
         """Wait for messages and handle them, then cut off the steps that are overdue."""
@@ -233,8 +250,10 @@ class Agent:
 
     def _tell_supervisor(self) -> None:
         held = " beside ".join(each.hex() for each in (self._held.bundle, *self._held.beside))
-        refusal = f", refused: {self._exchange.refusal}" if self._exchange.refusal else ""
-        self._supervisor.notify(f"STATUS=bundle {held}, look {self._exchange.looks}{refusal}")
+        exchange = self._exchange
+        looks = f", look {exchange.looks}" if exchange else ""
+        refusal = f", refused: {exchange.refusal}" if exchange and exchange.refusal else ""
+        self._supervisor.notify(f"STATUS=bundle {held}{looks}{refusal}")
 
     def _publish_birth(self) -> None:
         self._link.publish(self._own_status, self._status(), qos=1, retain=True)

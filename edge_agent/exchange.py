@@ -61,7 +61,7 @@ class Exchange:
         node_of: Loads and warms up the node of a bundle; called in another thread.
     """
 
-    def __init__(self, config: Config, wiring: str, held: Generations, node_of: Callable[[Bundle], Node]) -> None:
+    def __init__(self, config: Config, wiring: str, held: Generations[Node], node_of: Callable[[Bundle], Node]) -> None:
         self.refusal = ""
         self.looks = 0
         """How often it has looked: who asked can tell that the answer is to that."""
@@ -76,10 +76,9 @@ class Exchange:
         """Look again what the agent is to have."""
         self._is_asked = True
 
-    @property
-    def is_looking(self) -> bool:
-        """Whether bundles are being loaded: until they are there, none that is held may be dropped."""
-        return self._found is not None
+    def drop(self, now_ns: int) -> bool:
+        """Drop what nobody needs any more, but nothing while it looks; return whether there was anything."""
+        return self._found is None and self._held.drop(now_ns)
 
     def poll(self, now_ns: int) -> bool:
         """Take over what was loaded meanwhile; return whether a look is over."""

@@ -13,11 +13,12 @@ With one bundle, all this is one comparison a message.
 """
 
 from collections.abc import Collection
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from broker.frame import bundle_of
 from broker.topics import Topics
 from edge_agent.node import Node, Publish
+from edge_agent.sensor import Sensor
 
 IDLE_NS: Final = 5_000_000_000
 """How long nothing must have come for an old bundle; the others may take as long to be told to run the new one."""
@@ -25,8 +26,11 @@ _LAST_NS: Final = 60_000_000_000
 """An old bundle is dropped after this, though somebody still sends frames for it."""
 
 
-class Generations:
-    """The nodes of one agent, by their bundles' ids.
+Member = TypeVar("Member", Node, Sensor)
+
+
+class Generations(Generic[Member]):
+    """The nodes of one agent, or its sensor, by their bundles' ids; only nodes are exchanged.
 
     Args:
         bundle: The id of what it runs.
@@ -35,10 +39,10 @@ class Generations:
         publish: Sends a payload to a topic.
     """
 
-    def __init__(self, bundle: bytes, node: Node, topics: Topics, publish: Publish) -> None:
+    def __init__(self, bundle: bytes, node: Member, topics: Topics, publish: Publish) -> None:
         self.bundle = bundle
-        self.current = node
-        self._nodes = {bundle: node}
+        self.current: Member = node
+        self._nodes: dict[bytes, Member] = {bundle: node}
         self._heard_ns = {bundle: 0}
         self._old_since_ns: dict[bytes, int] = {}
         self._publish = publish
@@ -96,13 +100,13 @@ class Generations:
         for node in self._nodes.values():
             node.on_link_up(now_ns)
 
-    def hold(self, bundle: bytes, node: Node) -> None:
+    def hold(self: "Generations[Node]", bundle: bytes, node: Node) -> None:
         """Take in the node of another bundle of the same wiring, warmed up."""
         node.take_over(self.current)
         node.speak(self._publish_outcome)
         self._nodes[bundle] = node
 
-    def run(self, bundle: bytes) -> None:
+    def run(self: "Generations[Node]", bundle: bytes) -> None:
         """Let the agent run a bundle that it holds."""
         self.current.speak(self._publish_outcome)
         self.bundle, self.current = bundle, self._nodes[bundle]
@@ -114,7 +118,7 @@ class Generations:
         unwanted = self._nodes.keys() - set(wanted) - {self.bundle}
         self._old_since_ns = {bundle: self._old_since_ns.get(bundle, now_ns) for bundle in unwanted}
 
-    def drop(self, now_ns: int) -> bool:
+    def drop(self: "Generations[Node]", now_ns: int) -> bool:
         """Drop the old bundles that nothing came for lately, or that never were used; return whether there were any."""
         over = [bundle for bundle, since_ns in self._old_since_ns.items() if self._is_over(bundle, since_ns, now_ns)]
         for bundle in over:

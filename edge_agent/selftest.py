@@ -7,11 +7,13 @@ from typing import Final
 import numpy as np
 
 from broker.frame import Dtype, Vector
-from edge_agent.agent import load_session
+from edge_agent.agent import load_session, require_member
 from edge_agent.bundle import Bundle, BundleDamaged, load
-from edge_agent.config import Config
+from edge_agent.config import Config, Source
+from edge_agent.sample import Leaf
 from edge_agent.session import runtime_versions
 from edge_agent.signature import load_public_key
+from edge_agent.sources import find
 
 TOLERANCES: Final[dict[Dtype, float]] = {"float32": 1e-5, "float16": 1e-2, "int8": 1e-1}
 """How far outputs may lie apart, by the format in which they travel.
@@ -27,13 +29,16 @@ def self_test(config: Config) -> str:
     """
     verify_key = load_public_key(Path(config.verify_key)) if config.verify_key else None
     bundle = load(Path(config.bundle), verify_key)
+    require_member(config, bundle.manifest)
+    if config.source is not None:
+        return _sensor_test(config, config.source, bundle)
     entry = bundle.manifest.entry(config.node)
     sources = [bundle.manifest.entry(source).golden for source in entry.inputs]
     bundle.verify([*sources, entry.golden])
     session = load_session(bundle, config.node, config.threads)
     expected = golden(bundle, entry.golden)
     error = distance(found := session.run([golden(bundle, source) for source in sources]), expected)
-    versions = ", ".join(f"{name} {version}" for name, version in runtime_versions().items())
+    versions = _listed(runtime_versions())
     tolerance = TOLERANCES[entry.dtype]
     if error > tolerance:
         raise BundleDamaged(
@@ -46,6 +51,19 @@ def self_test(config: Config) -> str:
             f"{config.node} gives {len(expected) - same} of {len(expected)} labels otherwise ({versions})"
         )
     return f"{config.node}: {len(expected)} golden rows within {error:.0e} (limit {tolerance:.0e}), {versions}"
+
+
+def _sensor_test(config: Config, source: Source, bundle: Bundle) -> str:
+    """Run a sensor's graph, whose golden inputs no bundle holds, and find its source, which is not opened."""
+    session = load_session(bundle, config.node, config.threads)
+    (layout,) = bundle.manifest.arriving(config.node).values()
+    find(source.kind, source.options, Leaf(config.node, layout.shape))
+    session.step([np.zeros(layout.shape, layout.numpy)])
+    return f"{config.node}: its graph runs, and there is a source of kind {source.kind}, {_listed(runtime_versions())}"
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def distance(found: Vector | None, expected: Vector | None) -> float:

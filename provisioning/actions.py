@@ -12,7 +12,7 @@ from provisioning.facts import Facts, Service
 from provisioning.inventory import Inventory
 from provisioning.plan import Step, is_exchangeable
 from provisioning.rollout import Seen, exchange, look, roll_out
-from provisioning.units import AGENT, BROKER
+from provisioning.units import AGENT, BROKER, service_of
 
 _ABSENT = Service("absent", is_enabled=False, restarts=0)
 
@@ -87,7 +87,7 @@ def status(
 
 def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say) -> Report:
     """Let every device run what it ran before, unless these are partitions of several bundles; raises StepFailed."""
-    chosen = [name for name in names if inventory.devices[name].node]
+    chosen = [name for name in names if inventory.members(name)]
     with Crew(inventory, chosen, password, say) as crew:
         facts = crew.each(lambda errand: errand.look())
         bundles = {name: found.previous_bundle or "nothing" for name, found in facts.items()}
@@ -97,7 +97,8 @@ def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say
                 "cannot go back: every device must answer, and have kept the same bundle from before "
                 f"({found or 'none answers'}): apply that bundle instead"
             )
-        if all(is_exchangeable(found, found.previous_base) for found in facts.values()):
+        feeds = any(inventory.sensors_on(name) for name in chosen)  # a sensor is started with its bundle
+        if not feeds and all(is_exchangeable(found, found.previous_base) for found in facts.values()):
             (sink,) = {found.sink for found in facts.values()}
             exchange(crew, {name: found.previous for name, found in facts.items()}, sink)
         else:
@@ -123,11 +124,15 @@ def _health(inventory: Inventory, name: str, facts: Facts, steps: tuple[Step, ..
 
 def _ailment(inventory: Inventory, name: str, found: Health, bundles: set[str]) -> str:
     """Return in one sentence what is wrong with a device, or nothing."""
-    if inventory.devices[name].node:
+    if members := inventory.members(name):
         if not found.facts.current:
             return "nothing was put there yet: `fogguard provision apply`"
-        if found.agent.state != "active":
-            return f"its agent is {found.agent.state}: journalctl -u {AGENT} tells why"
+        for member in members:
+            service = service_of(member, members[1:])
+            state = found.facts.services.get(service, _ABSENT).state
+            if state != "active":
+                what = "agent" if service == AGENT else f"sensor {member}"
+                return f"its {what} is {state}: journalctl -u {service} tells why"
     if found.broker and found.broker.state != "active":
         return f"its broker is {found.broker.state}: journalctl -u {BROKER} tells why"
     if found.drift:

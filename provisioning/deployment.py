@@ -13,7 +13,7 @@ from provisioning.inventory import Inventory
 from provisioning.pki import BROKER
 from provisioning.plan import Wanted
 from provisioning.release import Release, release_of
-from provisioning.units import Files, agent_files, broker_files
+from provisioning.units import Files, agent_files, broker_files, service_of
 from provisioning.wheels import Target
 
 _MOSQUITTO = "/usr/sbin/mosquitto"
@@ -46,21 +46,27 @@ def load_for(inventory: Inventory, path: Path) -> Bundle:
 
 def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Facts) -> Deployment:
     """Return what goes to `device`, which must be fit; raises FogError."""
-    node, has_broker = inventory.devices[device].node, inventory.broker.device == device
+    has_broker = inventory.broker.device == device
     python = chosen_python(facts)
     if python is None:
         raise AssertionError(f"{device} is not fit, and should have been refused")
     target = Target(python.version, facts.machine)
-    release = release_of(bundle, inventory, node, target.environment) if node else None
-    files = agent_files(inventory, node) if node else {}
+    release: Release | None = None
+    files, services = Files(), tuple[str, ...]()
+    if members := inventory.members(device):
+        first, *sensors = members
+        release = release_of(bundle, inventory, first, target.environment, sensors, target.arch)
+        files = agent_files(inventory, first, sensors)
+        services = tuple(service_of(sensor, sensors) for sensor in sensors)
     if has_broker:
         files |= broker_files(inventory, bundle.manifest, facts.mosquitto or _MOSQUITTO)
     wanted = Wanted(
         release=release.id if release else "",
         environment=release.environment if release else "",
-        base=release.base if release else "",
+        base=release.base if release and members[0] in bundle.manifest.nodes else "",
         files={path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
         has_broker=has_broker,
+        sensors=services,
     )
     return Deployment(wanted, release, files, python, target)
 
@@ -68,7 +74,8 @@ def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Fact
 def _require_certificates(pki: Path, inventory: Inventory, bundle: Bundle) -> None:
     if (fleet := fleet_of(load_certificate(pki / "ca.crt"))) != inventory.fleet:
         raise PkiError(f"{pki} is of the fleet {fleet!r}, the inventory's is {inventory.fleet!r}")
-    for name in ("ca", BROKER, *bundle.manifest.nodes):
+    live = [name for name, place in inventory.sources.items() if place.is_live]
+    for name in ("ca", BROKER, *bundle.manifest.nodes, *live):
         end = load_certificate(pki / f"{name}.crt").not_valid_after_utc
         if end <= now():
             raise PkiError(f"{pki / name}.crt expired on {end.date()}: remove it, and run `fogguard pki init` again")

@@ -118,7 +118,7 @@ class Errand:
                 self._run("broker")
             case "switch":
                 self.switch(deployment.wanted.release)
-            case "abandon" | "retire" | "tidy":
+            case "abandon" | "sensors" | "retire" | "tidy":
                 self._run(step.name, *step.names)
         self._done(step.name, began_s, changed=step.name != "self-test")
 

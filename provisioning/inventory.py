@@ -16,11 +16,16 @@ node = "f1"
 jump = "pi@192.168.1.1:22"       # if it answers only behind another machine
 arch = "aarch64"                 # if known: anything else that answers there is refused
 
-[sources.iot]
-device = "e1"                    # where this sensor is
-kind = "replay"                  # the data set's test rows, fed by `fogguard run --external`
+[sources.iot]                    # where the samples of this sensor come from: docs/devices.md, "Data sources"
+device = "e1"                    # which runs an agent for it, beside that of its node
+kind = "csv"                     # or replay, folder, mqtt, or what a package offers as an entry point
+rate = 10                        # steps a second; 0: one with each sample as it comes
+options = { file = "/srv/iot" }  # of that kind, on the device; a file to replay is here, and is brought along
+wheels = ["shed-1.0-py3-none-any.whl"]  # packages for it, brought along
+groups = ["i2c", "video"]        # whose devices it may open
 
-Paths are relative to the file.
+A source of kind "replay" without a file is none on a device: `fogguard run --external` feeds the data set's test rows.
+Paths of this machine are relative to the file.
 """
 
 import sys
@@ -36,6 +41,7 @@ from broker.errors import FogError
 from broker.topics import require_name
 from edge_agent.bundle import Manifest
 from provisioning.pki import write_whole
+from provisioning.places import Place, brought, require_sources
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -73,13 +79,6 @@ class BrokerPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     address: str = ""
 
 
-class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a sensor's values come from."""
-
-    device: str
-    kind: Literal["replay"]
-
-
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """What stands in `fleet.toml`."""
 
@@ -88,7 +87,7 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     devices: dict[str, Device]
     known_hosts: str = KNOWN_HOSTS
     pki: str = ""
-    sources: dict[str, Source] = {}
+    sources: dict[str, Place] = {}
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Inventory:
     fleet: str
     devices: Mapping[str, Device]
     broker: BrokerPlace
-    sources: Mapping[str, Source]
+    sources: Mapping[str, Place]
     known_hosts: Path
     pki: Path | None
 
@@ -112,6 +111,19 @@ class Inventory:
         """The broker's URL in every agent's configuration."""
         host = f"[{self.broker_host}]" if ":" in self.broker_host else self.broker_host
         return f"{'mqtts' if self.pki else 'mqtt'}://{host}:{self.broker.port}"
+
+    def sensors_on(self, device: str) -> dict[str, Place]:
+        """Return the sensors that this device has samples of."""
+        return {name: each for name, each in self.sources.items() if each.device == device and each.is_live}
+
+    def members(self, device: str) -> list[str]:
+        """Return what runs on a device: its node first, then its sensors."""
+        return [*filter(None, [self.devices[device].node]), *self.sensors_on(device)]
+
+    @property
+    def heard(self) -> dict[str, str]:
+        """The topics outside the fleet's own that sensors listen to."""
+        return {name: each.topic for name, each in self.sources.items() if each.topic}
 
     def only(self, without: Iterable[str]) -> dict[str, Device]:
         """Return the devices but those `without`; raises InventoryError if one of these is not there."""
@@ -149,7 +161,7 @@ def load_inventory(path: Path) -> Inventory:
         fleet=file.fleet,
         devices={name: msgspec.structs.replace(each, key=keys[name]) for name, each in file.devices.items()},
         broker=file.broker,
-        sources=file.sources,
+        sources={name: _resolved(folder, each) for name, each in file.sources.items()},
         known_hosts=folder / Path(file.known_hosts).expanduser(),
         pki=folder / Path(file.pki).expanduser() if file.pki else None,
     )
@@ -170,9 +182,17 @@ def _require_sound(path: Path, file: File) -> None:
     for where, name in wanted.items():
         if name not in file.devices:
             raise InventoryError(f"{path}: {where}.device is {name!r}, and there is no [devices.{name}]")
+    require_sources(path, file.sources)
     places = [(device.address, device.port, device.jump) for device in file.devices.values()]
     if twice := next((place for place in places if places.count(place) > 1), None):
         raise InventoryError(f"{path}: two devices have the address {twice[0]} port {twice[1]}")
+
+
+def _resolved(folder: Path, place: Place) -> Place:
+    """Return a source with the paths of this machine made whole: what is brought along is read here."""
+    here = {name: str(folder / Path(str(place.options[name])).expanduser()) for name in brought(place)}
+    wheels = tuple(str(folder / Path(wheel).expanduser()) for wheel in place.wheels)
+    return msgspec.structs.replace(place, options={**place.options, **here}, wheels=wheels)
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -205,7 +225,7 @@ def new_file(fleet: str, devices: Mapping[str, Login], broker: str, key: str, pk
         broker=BrokerPlace(device=broker, port=TLS_PORT if pki else PLAIN_PORT),
         devices=places,
         pki=pki,
-        sources={name: Source(device=node, kind="replay") for name, node in sensors.items() if node in places},
+        sources={name: Place(device=node, kind="replay") for name, node in sensors.items() if node in places},
     )
 
 

@@ -1,20 +1,20 @@
 """What must change on a device, in order, and nothing else. Pure: facts and what is wanted in, steps out.
 
 stage    packages ─► environment ─► release ─► files ─► self-test     on every device, while the old release runs
-switch   broker ─► switch ─► tidy                                     on every device, once all have been staged,
-         prepare ─► commit ─► tidy                                     or, if only bundles differ, while agents run
+switch   broker ─► switch ─► sensors ─► tidy                          on every device, once all have been staged,
+         prepare ─► commit ─► sensors ─► tidy                         or, if only bundles differ, while agents run
 
 The agent that is started anew by `switch` is away for a second. With `prepare` it holds the next bundle beside the one
 that it runs, and when all do, `commit` lets them run it: no step is lost. Either all devices take that way or none.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
 
 from provisioning.facts import Facts, Service
-from provisioning.units import AGENT, BROKER, ETC, unit_file
+from provisioning.units import AGENT, BROKER, ETC, SENSOR, unit_file
 
 Name = Literal[
     "packages",
@@ -27,6 +27,7 @@ Name = Literal[
     "abandon",
     "prepare",
     "commit",
+    "sensors",
     "retire",
     "tidy",
 ]
@@ -37,9 +38,9 @@ _ABSENT: Final = Service("inactive", is_enabled=False, restarts=0)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device is to have; without a node there is no release. `files` lie in /etc, by their hashes.
+    """What a device is to have; without a node or sensor there is no release. `files` lie in /etc, by their hashes.
 
-    `base` names all of the release but its bundle.
+    `base` names all of the release but its bundle; `sensors` are the services beside the agent's.
     """
 
     release: str = ""
@@ -47,6 +48,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     base: str = ""
     files: dict[str, str] = {}
     has_broker: bool = False
+    sensors: tuple[str, ...] = ()
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +62,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 def plan(facts: Facts, wanted: Wanted) -> tuple[Step, ...]:
     """Return the steps that make a device what is wanted, none if it is that already."""
     changed = tuple(path for path, sha256 in wanted.files.items() if facts.files.get(path) != sha256)
-    stale = tuple(path for path in facts.files if path.startswith(f"{ETC}/") and path not in wanted.files)
+    ours = (f"{ETC}/", unit_file(SENSOR).removesuffix(".service"))
+    stale = tuple(path for path in facts.files if path.startswith(ours) and path not in wanted.files)
     steps: list[Step] = []
     if wanted.has_broker and not facts.mosquitto:
         steps.append(Step(name="packages", why="mosquitto is not there"))
@@ -73,6 +76,8 @@ def plan(facts: Facts, wanted: Wanted) -> tuple[Step, ...]:
     if wanted.has_broker and (why := _why_start(BROKER, facts, changed)):
         steps.append(Step(name="broker", why=why))
     steps += _turn(facts, wanted, changed)
+    if started := tuple(name for name in wanted.sensors if _why_sensor(name, facts, steps, changed)):
+        steps.append(Step(name="sensors", why=_why_sensor(started[0], facts, steps, changed), names=started))
     if retired := _retired(facts, wanted):
         steps.append(Step(name="retire", why="the inventory gives it to another device", names=retired))
     if rest := (*_left_over(facts, wanted), *stale):
@@ -150,6 +155,12 @@ def _why_start(service: str, facts: Facts, changed: tuple[str, ...]) -> str:
     return "" if found.state == "active" else f"it is {found.state}"
 
 
+def _why_sensor(service: str, facts: Facts, steps: Sequence[Step], changed: tuple[str, ...]) -> str:
+    """Return why a sensor beside a node must be started again, or nothing; `switch` does that with its node."""
+    goes_over = "its node goes over to another bundle" if any(step.name == "commit" for step in steps) else ""
+    return _why_start(service, facts, changed) or goes_over
+
+
 def _why_switch(facts: Facts, wanted: Wanted, changed: tuple[str, ...]) -> str:
     if facts.current != wanted.release:
         if not facts.current:
@@ -162,11 +173,11 @@ def _why_switch(facts: Facts, wanted: Wanted, changed: tuple[str, ...]) -> str:
 
 def _retired(facts: Facts, wanted: Wanted) -> tuple[str, ...]:
     """Return the services that this device no longer carries: two agents of one node would throw each other out."""
-    carried = {AGENT: bool(wanted.release), BROKER: wanted.has_broker}
+    carried = {AGENT: bool(wanted.release), BROKER: wanted.has_broker, **dict.fromkeys(wanted.sensors, True)}
     return tuple(
         name
         for name, service in facts.services.items()
-        if not carried[name] and (service.is_enabled or service.state != "inactive")
+        if not carried.get(name) and (service.is_enabled or service.state != "inactive")
     )
 
 

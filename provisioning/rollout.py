@@ -27,7 +27,7 @@ from provisioning.errand import Errand, StepFailed
 from provisioning.facts import Facts
 from provisioning.plan import STAGED, Step, alike, plan
 
-_SWITCHED: Final = frozenset({"broker", "switch", "abandon", "retire"})
+_SWITCHED: Final = frozenset({"broker", "switch", "abandon", "sensors", "retire"})
 
 
 class Seen(NamedTuple):

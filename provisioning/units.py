@@ -5,7 +5,7 @@ changes them all. systemd hands them to the service as credentials; no other pro
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +17,7 @@ from provisioning.inventory import Inventory
 
 ETC: Final = "/etc/fogguard"
 SIGNING_KEY: Final = f"{ETC}/signing.pub"
-AGENT, BROKER = "fogguard-agent", "fogguard-broker"
-AGENT_CREDENTIALS: Final = f"/run/credentials/{AGENT}.service"
+AGENT, BROKER, SENSOR = "fogguard-agent", "fogguard-broker", "fogguard-sensor-"
 _BROKER_CREDENTIALS: Final = Path(f"/run/credentials/{BROKER}.service")
 
 _HARDENING: Final = """\
@@ -55,29 +54,36 @@ SystemCallErrorNumber=EPERM
 
 _AGENT_UNIT: Final = """\
 [Unit]
-Description=fogguard agent
+Description=fogguard agent{of}
 Wants=network-online.target
 After=network-online.target {broker}.service
 StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-ExecStart=/opt/fogguard/current/agent
+ExecStart=/opt/fogguard/current/agent{arguments}
 # It looks again which bundles it is to have.
 ExecReload=/bin/sh -c 'kill -HUP ${{MAINPID}}'
 # The watchdog has ended it: its last will cannot know that it hung.
-ExecStopPost=/bin/sh -c '[ "$SERVICE_RESULT" != watchdog ] || exec /opt/fogguard/current/agent --hung'
+ExecStopPost=/bin/sh -c '[ "$SERVICE_RESULT" != watchdog ] || exec /opt/fogguard/current/agent{arguments} --hung'
 Restart=always
 RestartSec=1
 WatchdogSec=5
 # It waits for its broker as long as it takes.
 TimeoutStartSec=infinity
 TimeoutStopSec=10
-StateDirectory=fogguard
+StateDirectory={state}
 StateDirectoryMode=0700
-{credentials}{hardening}
+{credentials}{hardening}{devices}
 [Install]
 WantedBy=multi-user.target
+"""
+
+# Groups mean nothing among users of its own; which devices there are, and who opens them, is the device's own rule.
+_DEVICES: Final = """\
+PrivateDevices=no
+PrivateUsers=no
+SupplementaryGroups={groups}
 """
 
 _BROKER_UNIT: Final = """\
@@ -100,16 +106,42 @@ WantedBy=multi-user.target
 Files = dict[str, bytes]
 
 
-def agent_files(inventory: Inventory, node: str) -> Files:
-    """Return what lies in /etc for a node, its unit last; raises PkiError if a certificate is not there."""
+def service_of(member: str, sensors: Sequence[str]) -> str:
+    """Return the service that runs a device's node, or one of the sensors beside it."""
+    return f"{SENSOR}{member}" if member in sensors else AGENT
+
+
+def state_of(service: str) -> str:
+    """Return the folder below /var/lib of an agent's service; no two share one, for each is a user of its own."""
+    return "fogguard" if service == AGENT else service
+
+
+def agent_files(inventory: Inventory, node: str, sensors: Sequence[str] = ()) -> Files:
+    """Return what lies in /etc for a node, or sensor, and those beside it, the unit of each last; raises PkiError."""
+    found: Files = {}
+    for member in (node, *sensors):
+        found |= _files_of(inventory, member, service_of(member, sensors))
+    return found
+
+
+def _files_of(inventory: Inventory, node: str, service: str) -> Files:
     secrets: Files = {}
     anchor: Files = {}
     if inventory.pki:
         secrets = {name: _read(inventory.pki, name) for name in (CA, f"{node}.crt", f"{node}.key")}
         anchor = {SIGNING_KEY: _read(inventory.pki, "signing.pub")}
-    folder = _folder("agent", secrets)
-    unit = _AGENT_UNIT.format(broker=BROKER, credentials=_credentials(folder, secrets), hardening=_HARDENING)
-    return {**anchor, **_in(folder, secrets), unit_file(AGENT): unit.encode()}
+    folder = _folder(service.removeprefix("fogguard-"), secrets)
+    groups = inventory.sources[node].groups if node in inventory.sources else ()
+    unit = _AGENT_UNIT.format(
+        of="" if service == AGENT else f" of sensor {node}",
+        arguments="" if service == AGENT else f" --config sensor-{node}.json",
+        broker=BROKER,
+        state=state_of(service),
+        credentials=_credentials(folder, secrets),
+        hardening=_HARDENING,
+        devices=_DEVICES.format(groups=" ".join(groups)) if groups else "",
+    )
+    return {**anchor, **_in(folder, secrets), unit_file(service): unit.encode()}
 
 
 def broker_files(inventory: Inventory, manifest: Manifest, mosquitto: str) -> Files:
@@ -119,7 +151,7 @@ def broker_files(inventory: Inventory, manifest: Manifest, mosquitto: str) -> Fi
     config = render_open("0.0.0.0", port)  # noqa: S104
     if inventory.pki:
         secrets = {name: _read(inventory.pki, name) for name in (CA, CERTIFICATE, KEY)}
-        secrets[ACL] = render_acl(access_of(manifest, inventory.fleet)).encode()
+        secrets[ACL] = render_acl(access_of(manifest, inventory.fleet, inventory.heard)).encode()
         config = render_secure("0.0.0.0", port, packet, _BROKER_CREDENTIALS)  # noqa: S104
     folder = _folder("broker", {**secrets, CONFIG: config.encode()})
     unit = _BROKER_UNIT.format(

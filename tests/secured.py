@@ -62,10 +62,10 @@ def running(folder, started=None):
 
 
 @contextmanager
-def secured(manifest, keys):
+def secured(manifest, keys, heard=None):
     """A broker for a fleet that runs `manifest`, with the certificates of the folder `keys`."""
     with public_folder() as folder:
-        access.write_mosquitto(folder, manifest, keys, "127.0.0.1", free_port())
+        access.write_mosquitto(folder, manifest, keys, "127.0.0.1", free_port(), heard)
         with running(folder) as url:
             yield url
 

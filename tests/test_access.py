@@ -11,15 +11,18 @@ from broker.errors import FogError
 from broker.link import Link, LinkError, LinkLost
 from broker.topics import Topics
 from edge_agent.agent import load_session
+from edge_agent.config import Source
 from edge_agent.node import Node
+from edge_agent.sensor import Sensor
 from provisioning import pki
-from provisioning.access import access_of
+from provisioning.access import access_of, heard_of
 
 T = Topics(FLEET)
 NODES = ("e1", "f2", "f1", "cloud")
 TENSORS = {T.tensor(name) for name in ("iot", "e1", "f2", "f1")}
+RAW = "plant/iot"  # what the sensor's source listens to
 EVERY = TENSORS | {T.step, T.result} | {
-    make(node) for node in NODES for make in (T.status, T.beat, T.metrics, T.cmd, T.reply)
+    make(node) for node in (*NODES, "iot") for make in (T.status, T.beat, T.metrics, T.cmd, T.reply)
 }  # fmt: skip
 
 
@@ -33,23 +36,23 @@ def lives(*nodes):
 
 # The fog of README, by hand: who may write what, and who may read what.
 WRITES = {
-    "iot": {T.tensor("iot"), T.step},
+    "iot": {T.tensor("iot"), T.step} | own("iot"),
     "e1": {T.tensor("e1")} | own("e1"),
     "f2": {T.tensor("f2")} | own("f2"),
     "f1": {T.tensor("f1")} | own("f1"),
     "cloud": {T.result} | own("cloud"),
-    "operator": {T.cmd(node) for node in NODES},
+    "operator": {T.cmd(node) for node in (*NODES, "iot")},
     "feeder": {T.tensor("iot"), T.step},
     "watcher": set(),
 }
 READS = {
-    "iot": set(),
+    "iot": {T.step, T.cmd("iot"), RAW} | lives("iot"),
     "e1": {T.tensor("iot"), T.cmd("e1")} | lives("e1"),
     "f2": {T.tensor("iot"), T.tensor("e1"), T.cmd("f2")} | lives("f2", "e1"),
     "f1": {T.tensor("e1"), T.tensor("f2"), T.cmd("f1")} | lives("f1", "e1", "f2"),
     "cloud": {T.tensor("f2"), T.tensor("f1"), T.step, T.cmd("cloud")} | lives("cloud", "e1", "f2", "f1"),
     "operator": EVERY,
-    "feeder": {T.result} | {make(node) for node in NODES for make in (T.status, T.beat, T.metrics)},
+    "feeder": {T.result} | {make(node) for node in (*NODES, "iot") for make in (T.status, T.beat, T.metrics)},
     "watcher": EVERY,
 }
 
@@ -61,7 +64,7 @@ def keys(bundle, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(bundle, keys):
-    with secured(bundle.manifest, keys) as url:
+    with secured(bundle.manifest, keys, {"iot": RAW}) as url:
         yield url
 
 
@@ -86,21 +89,36 @@ def test_a_client_writes_its_own_topics_and_no_other(url, keys, identity):
 @pytest.mark.parametrize("identity", READS)
 def test_a_client_reads_what_it_needs_and_nothing_else_however_it_asks(url, keys, identity):
     heard = []
-    asked = ["#", "$SYS/#", "fog/#", *sorted(EVERY)]
+    asked = ["#", "$SYS/#", "fog/#", RAW, *sorted(EVERY)]
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(link(url, keys, identity, asked, heard))
         listener.connect()
         for writer in WRITES:
-            if writer in (identity, "feeder"):
+            if writer == identity:
                 continue
             with link(url, keys, writer) as speaker:
                 speaker.connect()
-                said(speaker, topics=WRITES[writer])
+                said(speaker, topics={RAW} if writer == "feeder" else WRITES[writer])
                 speaker.poll_until(lambda: False, 0.05)
         listener_says = WRITES[identity]
         said(listener, topics=listener_says)
         listener.poll_until(lambda: False, 0.3)
     assert {topic for topic, _ in heard} == READS[identity]
+
+
+def test_what_a_sensor_listens_to_the_feeder_alone_may_say(url, keys):
+    heard = []
+    with link(url, keys, "iot", [RAW, f"{RAW}/more"], heard) as listener:
+        listener.connect()
+        for identity in WRITES:
+            if identity != "iot":
+                with link(url, keys, identity) as speaker:
+                    speaker.connect()
+                    said(speaker, identity.encode(), {RAW, f"{RAW}/more"})
+                    speaker.poll_until(lambda: False, 0.05)
+        said(listener, b"iot", {RAW})
+        listener.poll_until(lambda: False, 0.3)
+    assert heard == [(RAW, b"feeder")]
 
 
 def test_the_rules_are_what_the_agents_subscribe_to(bundle):
@@ -109,6 +127,9 @@ def test_the_rules_are_what_the_agents_subscribe_to(bundle):
         node = Node(name, bundle, load_session(bundle, name), T, lambda *_: None, lambda: 0)
         agents_own = {T.status(name), T.cmd(name)}
         assert set(rules[name].reads) == {topic for topic, _ in node.subscriptions} | agents_own
+    rules, source = access_of(bundle.manifest, FLEET, {"iot": RAW}), Source(kind="mqtt", options={"topic": RAW})
+    sensor = Sensor("iot", bundle, load_session(bundle, "iot"), T, lambda *_: None, lambda: 0, source=source)
+    assert set(rules["iot"].reads) == {topic for topic, _ in sensor.subscriptions} | {T.status("iot"), T.cmd("iot")}
 
 
 def test_without_a_certificate_nobody_comes_in(url, keys):
@@ -197,3 +218,15 @@ def test_a_name_cannot_smuggle_in_a_rule(bundle):
             access_of(msgspec.structs.replace(manifest, nodes=nodes), FLEET)
     with pytest.raises(FogError, match="use letters"):
         access_of(manifest, "house/#")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["iot", "iot=", "iot=a b", "iot=a/#", "iot=+", "iot=a\ntopic write #", "iot=$SYS/x", "iot=fog/x/e1"],
+)
+def test_a_topic_cannot_smuggle_in_a_rule_either(bundle, word):
+    with pytest.raises(FogError, match="write one topic without spaces"):
+        heard_of([word], bundle.manifest)
+    with pytest.raises(FogError, match=r"write SENSOR=TOPIC, the sensors are iot"):
+        heard_of(["e1=a"], bundle.manifest)
+    assert heard_of(["iot=plant/7/raw"], bundle.manifest) == {"iot": "plant/7/raw"}

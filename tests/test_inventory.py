@@ -56,7 +56,7 @@ def test_paths_are_relative_to_the_file_and_the_broker_is_where_its_device_is(wr
         ('node = "e1"', 'node = "cloud"', "cloud and e1 both carry node cloud"),
         ('address = "10.0.0.1"', 'address = "10.0.0.9"', r"two devices have the address 10\.0\.0\.9 port 22"),
         ('tier = "edge"', 'tier = "roof"', r"Invalid enum value 'roof'.*devices"),
-        ('kind = "replay"', 'kind = "oracle"', "Invalid enum value 'oracle'"),
+        ('kind = "replay"', "", "missing required field `kind`"),
         ("[broker]", "[broker", "Expected ']'"),
         ('user = "pi"', "", "missing required field `user`"),
     ],

@@ -23,8 +23,10 @@ from support import ROOT, command
 
 from benchmarks.driver import Driver
 from benchmarks.switching import predict
+from broker.link import Link
 from broker.tls import files_of
-from broker.url import parse_url
+from broker.topics import Topics
+from broker.url import parse_url, parse_urls
 from edge_agent.bundle import MANIFEST, load
 from export.heldout import held_out_for_bundle
 from provisioning import pki
@@ -282,6 +284,39 @@ def test_an_agent_that_cannot_hold_the_new_bundle_lets_all_abandon_it_and_no_ste
     fleet.provision("apply", fresh.path)
     fleet.require_answers(fresh)
     fleet.provision("apply", fleet.bundle.path)
+
+
+def test_a_sensor_beside_a_node_feeds_the_fleet_also_when_that_node_is_down(fleet):
+    plain, answers = fleet.file.read_text(), []
+    fleet.shell("e1", "mkfifo -m 644 /srv/iot")
+    fleet.file.write_text(plain.replace('kind = "replay"', 'kind = "csv"\noptions = { file = "/srv/iot" }'))
+    report = fleet.provision("apply", fleet.bundle.path)
+    assert changes(report)["e1"] == ["release", "files", "self-test", "switch", "sensors"]
+    assert changes(fleet.provision("apply", fleet.bundle.path)) == {name: [] for name in NODES}
+    exposure = fleet.shell("e1", "systemd-analyze security --no-pager fogguard-sensor-iot | tail -n 1")
+    assert float(re.search(r"service: ([\d.]+)", exposure)[1]) <= 2.0, exposure
+    line = ",".join(["0.5"] * 36)
+    (url,) = parse_urls(load_inventory(fleet.file).broker_url)
+    tls = files_of(fleet.folder / "pki", "watcher")
+    hear = lambda _topic, payload: answers.append(json.loads(payload))  # noqa: E731
+    with Link(url, "watcher", subscriptions=[(Topics(NAME).result, 0)], on_message=hear, tls=tls) as link:
+        link.connect()
+        for dead in ("", "e1"):
+            answers.clear()
+            script = f"for step in $(seq 30); do echo {line}; sleep 0.05; done > /srv/iot"
+            stop = f"systemctl stop fogguard-agent; sleep 1; {script}" if dead else script
+            feeding = threading.Thread(target=fleet.shell, args=("e1", stop))
+            feeding.start()  # the link must be polled meanwhile
+            assert link.poll_until(lambda: len(answers) == 30, 30), len(answers)
+            feeding.join()
+            assert {tuple(answer["contributors"]) for answer in answers} == {
+                tuple(name for name in fleet.bundle.manifest.names if name != dead)
+            }
+    fleet.file.write_text(plain)
+    report = fleet.provision("apply", fleet.bundle.path)
+    assert changes(report)["e1"] == ["self-test", "switch", "retire", "tidy"]
+    assert fleet.shell("e1", "ls -d /etc/systemd/system/*sensor* /srv/iot") == "/srv/iot"
+    fleet.require_answers(fleet.bundle)
 
 
 def test_what_was_changed_on_a_device_is_seen_and_made_right(fleet):

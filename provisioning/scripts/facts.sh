@@ -49,9 +49,11 @@ if [ -d /opt/fogguard/current ]; then
 fi
 section files
 find /etc/fogguard /etc/systemd/system/fogguard-agent.service /etc/systemd/system/fogguard-broker.service \
+  /etc/systemd/system/fogguard-sensor-*.service \
   -type f -exec sha256sum {} + 2> /dev/null
 section services
-for unit in fogguard-agent fogguard-broker; do
-  systemctl show $unit.service -p Id -p ActiveState -p UnitFileState -p NRestarts -p StatusText 2> /dev/null | tr '\n' ' '
+for unit in fogguard-agent.service fogguard-broker.service \
+  $(cd /etc/systemd/system && ls -d fogguard-sensor-*.service 2> /dev/null); do
+  systemctl show $unit -p Id -p ActiveState -p UnitFileState -p NRestarts -p StatusText 2> /dev/null | tr '\n' ' '
   echo
 done

@@ -1,2 +1,7 @@
-# Let the release $1 compare its golden outputs, as nobody in particular.
-exec "/opt/fogguard/releases/$1/agent" --self-test --bundle bundle
+# Let the release $1 compare its golden outputs, and each sensor look for its source, as nobody in particular.
+set -eu
+cd "/opt/fogguard/releases/$1"
+for config in sensor-*.json; do
+  [ ! -e "$config" ] || ./agent --config "$config" --self-test --bundle bundle
+done
+exec ./agent --self-test --bundle bundle

@@ -18,6 +18,7 @@ systemctl enable --quiet $unit
 sync -f /etc/systemd/system
 before=$(systemctl show -p InvocationID --value $unit)
 systemctl restart --no-block $unit
+systemctl try-restart --no-block 'fogguard-sensor-*.service' || true # there may be none
 for _ in $(seq 150); do
   if [ "$(systemctl show -p ActiveState --value $unit)" = active ] &&
     [ "$(systemctl show -p InvocationID --value $unit)" != "$before" ]; then
