@@ -204,13 +204,17 @@ def export(
             help="How vectors travel: float32, float16, int8; all or one node's; repeatable. [default: float32]",
         ),
     ] = None,
+    deadlines: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="By `fogguard deadlines`. [default: the specification's, a hop 100 ms]"),
+    ] = None,
     json: Json = None,
 ) -> None:
     """Cut a trained network into one ONNX graph per node, verified under every mask."""
     import msgspec
 
     require_writable(json)
-    bundle = _export(run, out, seed, wire or ())
+    bundle = _export(run, out, seed, wire or (), deadlines)
     write(json, {"bundle": bundle.id.hex(), "parity": msgspec.to_builtins(bundle.manifest.parity)})
 
 
@@ -378,11 +382,13 @@ def _evaluate(path: Path, part: Literal["test", "validation"], json: Path | None
     write(json, found)
 
 
-def _export(run: Path, out: Path, seed: int | None = None, wire: Sequence[str] = ()) -> Any:
+def _export(
+    run: Path, out: Path, seed: int | None = None, wire: Sequence[str] = (), deadlines: Path | None = None
+) -> Any:
     from benchmarks.terminal import say
     from export.writer import export_bundle
 
-    bundle = export_bundle(run, out, lambda what: say(f"exporting: {what}"), seed, wire)
+    bundle = export_bundle(run, out, lambda what: say(f"exporting: {what}"), seed, wire, deadlines)
     parity = bundle.manifest.parity
     say(
         f"exported {out}, bundle {bundle.id.hex()}: {parity.labels_equal} of {parity.labels_compared} labels equal "

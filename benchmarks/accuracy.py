@@ -43,6 +43,7 @@ class MaskAccuracy(msgspec.Struct, frozen=True, kw_only=True):
         guesses: Answers without any information.
         cut: Answers that somebody was not waited for, though it lives: a machine that is too busy.
         lost: Steps without an answer, those under way while the node failed or came back among them.
+        late: Answers after the fleet's deadline, of all steps.
         settled_ms: From the failure or return until the rows were fed.
     """
 
@@ -54,6 +55,7 @@ class MaskAccuracy(msgspec.Struct, frozen=True, kw_only=True):
     guesses: int
     cut: int
     lost: int
+    late: int
     settled_ms: float
 
 
@@ -194,6 +196,7 @@ def _entry(mask: str, phase: Phase, report: PhaseReport) -> MaskAccuracy:
         guesses=report.guesses,
         cut=sum(record.is_answered and not record.complete for record in phase.steady),
         lost=report.lost + report.transition.lost,
+        late=report.late + report.transition.late,
         settled_ms=round((phase.steady[0].sent_ns - phase.began_ns) / 1e6, 1),
     )
 

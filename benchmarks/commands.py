@@ -2,12 +2,24 @@
 
 import contextlib
 import logging
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from msgspec.structs import asdict
 
-from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, Window, require_writable, seconds_of, write
+from benchmarks.options import (
+    BrokerChoice,
+    BundlePath,
+    Json,
+    Rate,
+    Window,
+    newest_bundle,
+    require_writable,
+    seconds_of,
+    write,
+)
+from broker.errors import FogError
 
 bench = typer.Typer(no_args_is_help=True, help="Measure how fast things are, and how soon failures are sensed.")
 
@@ -101,30 +113,31 @@ def failover(
 
 @bench.command("latency", epilog="Example: fogguard bench latency demo/bundle --broker mosquitto")
 def latency(
-    bundle: BundlePath,
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="[default with --local: the one exported last here]")
+    ] = None,
+    local: Annotated[bool, typer.Option("--local", help="On this machine, which is all that there is so far.")] = False,
     steps: Annotated[int, typer.Option(help="In each round: one by one, and as many with a window.", min=1)] = 500,
     window: Window = 16,
     rounds: Annotated[int, typer.Option(help="The figures are their medians.", min=1)] = 5,
+    beside: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="A relay of yours in turns; {port} is the broker's. See docs/method.md."),
+    ] = None,
     broker: BrokerChoice = None,
     json: Json = None,
 ) -> None:
     """Time a fleet on this machine in turns with the barest relay of the same graphs on the same broker."""
     from benchmarks import latency
     from benchmarks.environment import head
-    from benchmarks.terminal import print_table, say
+    from benchmarks.terminal import print_latency, say
 
     require_writable(json)
+    if bundle is None and not local:
+        raise FogError("name a bundle, or --local for the one that was exported last in this folder")
     start = head(emulated="every node is a process on this machine and the network is loopback")
-    found = latency.measure(bundle, broker, steps, window, rounds, say)
-    names = ("p50_ms", "p95_ms", "p99_ms", "steps_per_s")
-    lines = [(name, *(f"{each[name]:.2f}" for each in (found, found["floor"], found["ratio"]))) for name in names]
-    print_table(f"{found['fog']}: medians of {rounds} rounds", ("", "fleet", "bare relay", "ratio"), lines)
-    columns = ("agent", "resident MB", "ready after s", "idle, % of a core")
-    costs = [
-        (node, *(f"{found[key][node]:.1f}" for key in ("rss_mb", "ready_s", "idle_cpu_percent")))
-        for node in found["rss_mb"]
-    ]
-    print_table("what the agents cost", columns, costs)
+    found = latency.measure(bundle or newest_bundle(), broker, steps, window, rounds, say, beside)
+    print_latency(found)
     write(json, found, start)
 
 
@@ -132,6 +145,9 @@ def latency(
 def soak(
     bundle: BundlePath,
     duration: Annotated[str, typer.Option("--for", metavar="TIME", help="45s, 30m, 8h.")] = "30m",
+    calm: Annotated[
+        bool, typer.Option("--calm", help="Let nothing go wrong: then nobody may suspect anybody.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of what goes wrong, and when.", min=0)] = 0,
     window: Window = 16,
     broker: Annotated[
@@ -166,7 +182,7 @@ def soak(
             write(json, {**about, "window": window, **asdict(found)}, start)
             update(round(found.elapsed_s), round(planned_s), line(found))
 
-        found = Soak(trial, own, planned_s, seed, report).run()
+        found = Soak(trial, own, planned_s, seed, report, calm=calm).run()
     print_soak(found)
     require_ok(found)
 

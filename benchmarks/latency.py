@@ -7,152 +7,46 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final
 
-import msgspec
 import numpy as np
 
+from benchmarks.beside import Figures, measure_beside
 from benchmarks.fleet import brokers_at
-from benchmarks.floor import STEP, running_floor
+from benchmarks.floor import running_floor
 from benchmarks.memory import rss_mb
-from broker.errors import FailureFound, FogError
-from broker.frame import HEADER_BYTES, Frame, Vector, encode
+from benchmarks.probe import AgentWire, FloorWire, Probe, Round, StepLost
+from broker.errors import FogError
+from broker.frame import HEADER_BYTES, Vector
 from broker.link import Link
 from broker.presence import decode_status
 from broker.topics import Topics
 from broker.url import BrokerUrl
 from edge_agent.agent import load_session
-from edge_agent.answer import Answer
 from edge_agent.bundle import Bundle, load
+from edge_agent.metrics import Stages
+from provisioning.asking import ask
 from provisioning.local import LocalFleet
 
-WARM_UP_STEPS = 100
-IDLE_S = 3.0
-LOST_S = 5.0
-START_S = 30.0
-ROWS = 64
+FLEET: Final = "latency"
+WARM_UP_STEPS: Final = 100
+IDLE_S: Final = 5.0
+START_S: Final = 30.0
+ROWS: Final = 64
 Progress = Callable[[str], None]
-_decode_answer = msgspec.json.Decoder(Answer).decode
-
-
-class StepLost(FailureFound):
-    """No answer came though everybody is alive."""
-
-
-class Wire(Protocol):
-    """How steps are sent and answers read."""
-
-    answers: str
-
-    def messages(self, step: int) -> list[tuple[str, bytes]]:
-        """Return topics and payloads of one step."""
-
-    def step_of(self, payload: bytes) -> int:
-        """Return which step an answer is for."""
-
-
-class AgentWire:
-    """Frames, as the fleet speaks."""
-
-    def __init__(self, fleet: str, bundle: Bundle, sensed: Mapping[str, Vector]) -> None:
-        self._topics = Topics(fleet)
-        self._bundle = bundle
-        self._sensed = sensed
-        self.answers = self._topics.result
-
-    def messages(self, step: int) -> list[tuple[str, bytes]]:
-        """Return the announcement of the step and one frame per sensor."""
-        head = (step, 1, self._bundle.id)
-        sent = [(self._topics.step, encode(Frame(*head, None)))]
-        for bit, (name, rows) in enumerate(self._sensed.items()):
-            sent.append((self._topics.tensor(name), encode(Frame(*head, rows[step % len(rows)], 1 << bit))))
-        return sent
-
-    def step_of(self, payload: bytes) -> int:
-        """Return which step an answer is for."""
-        return _decode_answer(payload).step
-
-
-class FloorWire:
-    """The step's number and raw floats."""
-
-    def __init__(self, topic: str, bundle: Bundle, sensed: Mapping[str, Vector]) -> None:
-        self._topic = topic
-        self._sensed = sensed
-        self.answers = topic + bundle.manifest.sink
-
-    def messages(self, step: int) -> list[tuple[str, bytes]]:
-        """Return one payload per sensor."""
-        return [
-            (self._topic + name, STEP.pack(step) + rows[step % len(rows)].tobytes())
-            for name, rows in self._sensed.items()
-        ]
-
-    def step_of(self, payload: bytes) -> int:
-        """Return which step an answer is for."""
-        found: int = STEP.unpack_from(payload)[0]
-        return found
-
-
-class Round(NamedTuple):
-    """One round's figures: milliseconds of each step that was alone under way, and steps a second of many."""
-
-    times_ms: list[float]
-    steps_per_s: float
-
-
-class Probe:
-    """Feeds steps and takes their answers, with as little else as there can be."""
-
-    def __init__(self, broker: BrokerUrl, name: str, wire: Wire) -> None:
-        self._wire = wire
-        self._steps = count(time.time_ns())
-        self._answered_ns: dict[int, int] = {}
-        self._link = Link(broker, name, subscriptions=[(wire.answers, 0)], on_message=self._on_message)
-
-    def __enter__(self) -> "Probe":
-        self._link.connect()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._link.__exit__(*exception)
-
-    def round(self, steps: int, window: int) -> Round:
-        """Time `steps` steps one by one, then as many with `window` of them under way; raises StepLost."""
-        self._answered_ns.clear()
-        times_ms = []
-        for _ in range(steps):
-            begun_ns, step = time.perf_counter_ns(), self._send()
-            self._poll_until(lambda step=step: step in self._answered_ns)  # type: ignore[misc]
-            times_ms.append((self._answered_ns[step] - begun_ns) / 1e6)
-        self._answered_ns.clear()
-        begun_s = time.perf_counter()
-        for sent in range(steps):
-            self._poll_until(lambda sent=sent: sent - len(self._answered_ns) < window)  # type: ignore[misc]
-            self._send()
-        self._poll_until(lambda: len(self._answered_ns) == steps)
-        return Round(times_ms, steps / (time.perf_counter() - begun_s))
-
-    def _send(self) -> int:
-        step = next(self._steps)
-        for topic, payload in self._wire.messages(step):
-            self._link.publish(topic, payload)
-        return step
-
-    def _poll_until(self, condition: Callable[[], bool]) -> None:
-        if not self._link.poll_until(condition, LOST_S):
-            raise StepLost(f"a step was not answered within {LOST_S:.0f} s: is every node alive?")
-
-    def _on_message(self, _topic: str, payload: bytes) -> None:
-        self._answered_ns[self._wire.step_of(payload)] = time.perf_counter_ns()
 
 
 def measure(
-    path: Path, broker: str | None, steps: int, window: int, rounds: int, progress: Progress = lambda _what: None
+    path: Path,
+    broker: str | None,
+    steps: int,
+    window: int,
+    rounds: int,
+    progress: Progress = lambda _what: None,
+    beside: str | None = None,
 ) -> dict[str, Any]:
     """Start a fleet of the bundle in `path` and the bare relay of its graphs; time them in turns.
 
@@ -163,6 +57,7 @@ def measure(
         window: How many are under way at once, when many are.
         rounds: How many; the figures are their medians.
         progress: Told what is being done.
+        beside: A command that takes its turn in each round (`measure_beside`).
     """
     bundle = load(path)
     bundle.verify()
@@ -173,27 +68,34 @@ def measure(
         if url.secure:
             raise FogError(f"the bare relay speaks no TLS: write mqtt:// instead of {url}")
         progress(f"starting the fleet, and the bare relay of its graphs, at {url}")
-        agents = stack.enter_context(LocalFleet(bundle, [url], "latency", folder))
+        agents = stack.enter_context(LocalFleet(bundle, [url], FLEET, folder))
         ready_s = _start(agents, bundle, url)
         topic = stack.enter_context(running_floor(bundle, url, folder))
         idle_cpu_percent = _idle(agents)
-        fleet = stack.enter_context(Probe(url, "latency-probe", AgentWire("latency", bundle, sensed)))
+        fleet = stack.enter_context(Probe(url, "latency-probe", AgentWire(FLEET, bundle, sensed)))
         floor = stack.enter_context(Probe(url, "floor-probe", FloorWire(topic, bundle, sensed)))
         for probe in (fleet, floor):
             probe.round(WARM_UP_STEPS, window)
-        pairs = []
+        found, floors, others = list[Figures](), list[Figures](), list[Figures]()
         for number in range(rounds):
             progress(f"round {number + 1} of {rounds}: {steps} steps one by one, {steps} with {window} under way")
-            pairs.append((fleet.round(steps, window), floor.round(steps, window)))
+            found.append(_figures(fleet.round(steps, window)))
+            floors.append(_figures(floor.round(steps, window)))
+            if beside is not None:
+                others.append(measure_beside(beside, url))
         resident_mb = {node: rss_mb(pid) for node, pid in agents.pids.items()}
+        replies = ask(url, FLEET, bundle.manifest.nodes, "metrics", None)
+    stages = {node: _stages_ms(reply.metrics.stages) for node, reply in replies.items() if reply.metrics}
     return {
         "fog": bundle.manifest.name,
+        "bundle": bundle.id.hex(),
         "steps": steps,
         "window": window,
         "rounds": rounds,
-        **_figures([each for each, _ in pairs]),
-        "floor": _figures([each for _, each in pairs]),
-        "ratio": _ratios(pairs),
+        **_medians(found),
+        "floor": {**_medians(floors), "ratio": _ratios(found, floors)},
+        "beside": {"command": beside, **_medians(others), "ratio": _ratios(found, others)} if others else None,
+        "stages_ms": stages,
         "rss_mb": resident_mb,
         "ready_s": ready_s,
         "idle_cpu_percent": idle_cpu_percent,
@@ -201,17 +103,29 @@ def measure(
     }
 
 
-def _figures(found: Sequence[Round]) -> dict[str, float]:
+def _figures(found: Round) -> Figures:
+    """Return the quantiles of one round."""
+    p50, p95, p99 = np.percentile(found.times_ms, (50, 95, 99)).tolist()
+    return Figures(p50_ms=p50, p95_ms=p95, p99_ms=p99, steps_per_s=found.steps_per_s)
+
+
+def _medians(rounds: Sequence[Figures]) -> dict[str, float]:
     """Return the medians over the rounds."""
-    quantiles = {f"p{q}_ms": [float(np.percentile(each.times_ms, q)) for each in found] for q in (50, 95, 99)}
-    quantiles["steps_per_s"] = [each.steps_per_s for each in found]
-    return {name: statistics.median(values) for name, values in quantiles.items()}
+    return {name: statistics.median(getattr(each, name) for each in rounds) for name in Figures.__struct_fields__}
 
 
-def _ratios(pairs: Sequence[tuple[Round, Round]]) -> dict[str, float]:
-    """Return the median over the rounds of the fleet's figure over the floor's in the same round."""
-    each = [(_figures([fleet]), _figures([floor])) for fleet, floor in pairs]
-    return {name: statistics.median(fleet[name] / floor[name] for fleet, floor in each) for name in each[0][0]}
+def _ratios(ours: Sequence[Figures], theirs: Sequence[Figures]) -> dict[str, float]:
+    """Return the median over the rounds of our figure over theirs in the same round."""
+    return {
+        name: statistics.median(getattr(a, name) / getattr(b, name) for a, b in zip(ours, theirs, strict=True))
+        for name in Figures.__struct_fields__
+    }
+
+
+def _stages_ms(stages: Stages) -> dict[str, dict[str, float]]:
+    """Return below which time (a power of two of µs) half of a node's steps stayed in each stage, and 99 of 100."""
+    each = {"wait": stages.wait, "infer": stages.infer, "publish": stages.publish}
+    return {name: {f"p{q}": times.quantile_ms(q / 100) for q in (50, 99)} for name, times in each.items()}
 
 
 def _sensed(bundle: Bundle) -> dict[str, Vector]:
@@ -226,7 +140,7 @@ def _sensed(bundle: Bundle) -> dict[str, Vector]:
 
 def _start(agents: LocalFleet, bundle: Bundle, url: BrokerUrl) -> dict[str, float]:
     """Start every agent by itself; return the seconds until its birth is seen."""
-    topics = Topics("latency")
+    topics = Topics(FLEET)
     born: dict[str, float] = {}
 
     def on_message(topic: str, payload: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from broker.errors import FogError
+from edge_agent.bundle import MANIFEST
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write the machine-readable result to this file.")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `fogguard export`.")]
@@ -32,6 +33,14 @@ def seconds_of(duration: str) -> float:
     if not (number.isascii() and number.isdigit() and int(number) and unit in ("s", "m", "h")):
         raise FogError(f"--for {duration!r}: write seconds, minutes or hours, such as 45s, 30m or 8h")
     return float(int(number) * {"s": 1, "m": 60, "h": 3600}[unit])
+
+
+def newest_bundle() -> Path:
+    """Return the bundle that was exported last to this folder or one below it; raises FogError."""
+    manifests = [path for depth in range(3) for path in Path().glob("*/" * depth + MANIFEST)]
+    if not manifests:
+        raise FogError(f"no bundle in {Path().resolve()} nor below it: `fogguard export RUN --out bundle` makes one")
+    return max(manifests, key=lambda path: path.stat().st_mtime).parent
 
 
 def write(json: Path | None, body: Any, start: Any = None) -> None:

@@ -39,15 +39,23 @@ class Soak:
         planned_s: How long it is to take.
         seed: Of the choice of what goes wrong, and when.
         report: Called with how it stands, every few seconds.
+        calm: Let nothing go wrong at all: then nobody may suspect anybody.
     """
 
     def __init__(
-        self, trial: Trial, broker: LocalBroker, planned_s: float, seed: int, report: Callable[[Soaked], None]
+        self,
+        trial: Trial,
+        broker: LocalBroker,
+        planned_s: float,
+        seed: int,
+        report: Callable[[Soaked], None],
+        *,
+        calm: bool = False,
     ) -> None:
         if trial.agents is None:
             raise FogError("only the agents of this machine can be killed and frozen from here")
         self._agents = trial.agents
-        self.found = Soaked(planned_s=planned_s, seed=seed)
+        self.found = Soaked(planned_s=planned_s, seed=seed, suspicions=0 if calm else None)
         manifest = trial.bundle.manifest
         self._trial, self._broker, self._report = trial, broker, report
         self._manifest, self._driver = manifest, trial.driver
@@ -64,6 +72,9 @@ class Soak:
         try:
             self._settle("all alive", self._everyone)
             while self._left_s() > 0:
+                if self.found.suspicions is not None:
+                    self._calm()
+                    continue
                 deck = deck or self._chance.sample(_DECK, len(_DECK))
                 self._happen(deck.pop())
             self._calm()
@@ -135,7 +146,14 @@ class Soak:
         self._measure(self._chance.uniform(0.5, 2.0))
         sent = len(self._driver.phases[-1].steady)
         self._take()
-        self._keep_books(lambda after: faults_between(self._manifest, before, after, sent, refused))
+        told = self._keep_books(lambda after: faults_between(self._manifest, before, after, sent, refused))
+        if self.found.suspicions is not None:
+            known, self.found.suspicions = (
+                self.found.suspicions,
+                sum(each.counters.suspicions for each in told.values()),
+            )
+            if self.found.suspicions > known:
+                self.found.violate(f"{self.found.suspicions - known} suspicions though nothing went wrong")
 
     def _measure(self, seconds: float) -> None:
         ends_s = time.monotonic() + min(seconds, max(0.2, self._left_s()))

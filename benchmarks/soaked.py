@@ -40,6 +40,7 @@ class Soaked(msgspec.Struct, kw_only=True):
         planned_s: How long it was to take.
         elapsed_s: How long it took so far.
         events: How often each thing went wrong.
+        suspicions: How often a node suspected another, if nothing went wrong; otherwise nobody counts.
         steps: What became of them.
         books: How often the counters of all nodes were held against each other.
         malformed: How many messages were sent that all must refuse.
@@ -55,6 +56,7 @@ class Soaked(msgspec.Struct, kw_only=True):
     finished: bool = False
     ok: bool = True
     events: dict[Event, int] = {}
+    suspicions: int | None = None
     steps: Steps = msgspec.field(default_factory=Steps)
     books: int = 0
     malformed: int = 0
@@ -88,6 +90,8 @@ def line(found: Soaked) -> str:
     """Return how a soak stands, in one line."""
     events = ", ".join(f"{name} {count}" for name, count in sorted(found.events.items()))
     steps = found.steps
+    if found.suspicions is not None:
+        events = f"nothing went wrong, {found.suspicions} suspicions"
     return (
         f"{steps.answered} of {steps.sent} steps answered, {steps.lost_in_outages} lost in outages, {steps.lost} "
         f"otherwise, {steps.wrong} of {steps.compared} labels wrong; {events or 'nothing yet'}; "

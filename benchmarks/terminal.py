@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -79,6 +79,33 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*row)
     results.print(table)
+
+
+def print_latency(found: Mapping[str, Any]) -> None:
+    """Print what `benchmarks.latency` measured: times and rates beside the yardsticks, and what the agents cost."""
+    yardsticks = {name: found[key] for name, key in (("bare relay", "floor"), ("yours", "beside")) if found[key]}
+    columns = ["", "fleet", *(column for name in yardsticks for column in (name, "ratio"))]
+    rows = [
+        (
+            name,
+            f"{found[name]:.2f}",
+            *(f"{value:.2f}" for each in yardsticks.values() for value in (each[name], each["ratio"][name])),
+        )
+        for name in ("p50_ms", "p95_ms", "p99_ms", "steps_per_s")
+    ]
+    print_table(f"{found['fog']}: medians of {found['rounds']} rounds", columns, rows)
+    stages = [
+        (node, *(f"{each[q]:.3f}" for each in stages.values() for q in ("p50", "p99")))
+        for node, stages in found["stages_ms"].items()
+    ]
+    columns = ["agent", *(f"{name} {q}" for name in ("wait", "infer", "publish") for q in ("p50", "p99"))]
+    print_table("below how many ms its stages stayed", columns, stages)
+    columns = ["agent", "resident MB", "ready after s", "idle, % of a core"]
+    costs = [
+        (node, *(f"{found[key][node]:.1f}" for key in ("rss_mb", "ready_s", "idle_cpu_percent")))
+        for node in found["rss_mb"]
+    ]
+    print_table("what the agents cost", columns, costs)
 
 
 def print_evaluation(found: "Evaluation", masks: int = 16) -> None:
@@ -173,14 +200,25 @@ def print_failovers(classes: "Mapping[By, Failover]") -> None:
 
 def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
     """Print what was measured beside what was predicted, by mask and by setting."""
-    columns = ("mask", "rows", "measured %", "predicted %", "labels equal", "guesses", "cut", "lost", "settled ms")
+    columns = (
+        "mask",
+        "rows",
+        "measured %",
+        "predicted %",
+        "labels equal",
+        "guesses",
+        "cut",
+        "lost",
+        "late",
+        "settled ms",
+    )
     odd = [each for each in found.masks if each.lost or not found.rows == each.n == each.labels_equal]
     listed = found.masks if len(found.masks) <= masks else (odd or found.masks)[:masks]
     rows = [
         (
             *(each.mask or "-", str(each.n)),
             *(f"{100 * each.accuracy_measured:.2f}", f"{100 * each.accuracy_predicted:.2f}"),
-            *(f"{each.labels_equal} of {each.n}", *map(str, (each.guesses, each.cut, each.lost))),
+            *(f"{each.labels_equal} of {each.n}", *map(str, (each.guesses, each.cut, each.lost, each.late))),
             f"{each.settled_ms:.0f}",
         )
         for each in listed
@@ -196,10 +234,11 @@ def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
     ]
     columns_of_settings = ("setting", "measured %", "predicted %", "± rows", "probability covered")
     print_table("Average accuracy, Eq. (3)", columns_of_settings, averages)
-    equal, compared = (sum(getattr(each, key) for each in found.masks) for key in ("labels_equal", "n"))
+    keys = ("labels_equal", "n", "lost", "late")
+    equal, compared, lost, late = (sum(getattr(each, key) for each in found.masks) for key in keys)
     results.print(
-        f"{len(found.masks)} masks, {equal} of {compared} labels equal, {sum(each.lost for each in found.masks)} steps "
-        f"lost, {found.steps_per_s:.0f} steps a second while rows were fed"
+        f"{len(found.masks)} masks, {equal} of {compared} labels equal, {lost} steps lost, {late} answered after the "
+        f"deadline, {found.steps_per_s:.0f} steps a second while rows were fed"
     )
 
 

@@ -22,10 +22,11 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker.brokers import Brokers
+from broker.client import Client
 from broker.errors import FailureFound, FogError
 from broker.message import Message, Request
 from broker.retry import Retry
-from broker.sockets import acknowledge_at_once, send_at_once, shut
+from broker.sockets import send_at_once, shut
 from broker.tls import Tls, TlsError, client_context, explain, load_files
 from broker.url import BrokerUrl
 
@@ -33,6 +34,7 @@ _log = logging.getLogger("fogguard.link")
 _HANDSHAKE_S: Final = 5.0
 HASTY_HANDSHAKE_S: Final = 0.4  # if another broker stands by
 _STALE_S: Final = 0.25
+_UPKEEP_S: Final = 0.1
 _NOT_YET: Final = ("Server unavailable", "Server busy")
 
 
@@ -108,15 +110,17 @@ class Link:
         self._keepalive_s = keepalive_s
         self._retry = Retry()
         self._handshake_ends_s = 0.0
+        self._upkeep_due_s = 0.0
         self._is_dropped = False
         self._failure: FogError | None = None
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
+        client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
         client.connect_timeout = self._handshake_s
-        client.on_socket_open = lambda _client, _userdata, connection: send_at_once(connection)
+        client.on_socket_open = self._opened
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_disconnect = self._disconnected
         client.on_message = self._received
+        client.on_plain = self._received_plain
         if self._context is not None:
             client.tls_set_context(self._context)
         self._client = client
@@ -172,26 +176,33 @@ class Link:
         if connection is None:
             self._reconnect_when_due(timeout_s)
             return False
-        wants_write = [connection] if self._client.want_write() else []
-        is_pending = self._context is not None and connection.pending() > 0  # decrypted already: select sees it not
-        wait_s = 0.0 if is_pending else max(0.0, timeout_s)
-        readable, writable, _ = select.select([connection], wants_write, [], wait_s)
-        if readable or is_pending:
+        is_readable = self._client.has_read_ahead or self._wait(connection, timeout_s)
+        if is_readable:
             self.activity += 1
             self._client.loop_read()
-            acknowledge_at_once(connection)
-        if writable or self._client.want_write():
+        if self._client.want_write():
             self._client.loop_write()
+        now_s = time.monotonic()
         if not self._client.want_write():
             self._unread_since_s = None
         elif self._unread_since_s is None:
-            self._unread_since_s = time.monotonic()
-        self._client.loop_misc()
-        if not self.is_up and time.monotonic() > self._handshake_ends_s:
+            self._unread_since_s = now_s
+        if now_s >= self._upkeep_due_s:
+            self._upkeep_due_s = now_s + _UPKEEP_S
+            self._client.loop_misc()
+        if not self.is_up and now_s > self._handshake_ends_s:
             self.drop()
         if self._failure is not None:
             raise self._failure
-        return bool(readable) or is_pending
+        return is_readable
+
+    def _wait(self, connection: Any, timeout_s: float) -> bool:
+        """Wait for traffic in either direction; return whether there is something to read."""
+        if self._context is not None and connection.pending() > 0:  # decrypted already: select does not see it
+            return True
+        wants_write = [connection] if self._client.want_write() else []
+        readable, _, _ = select.select([connection], wants_write, [], max(0.0, timeout_s))
+        return bool(readable)
 
     def poll_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Poll until `condition()` holds or `timeout_s` seconds have passed; return whether it held."""
@@ -282,6 +293,12 @@ class Link:
             return f"{self.url} {explain(error, self._tls)}"
         return f"no broker answers at {self.url} ({error}): start one with `fogguard broker`, or check its address"
 
+    def _received_plain(self, topic: str, payload: bytes) -> None:
+        if self._requests is not None and self._is_request(topic):
+            self._requests[1](Request(payload, "", b""))
+        else:
+            self._on_message(topic, payload)
+
     def _received(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
         topic = message.topic
         if self._requests is None or not self._is_request(topic):
@@ -290,6 +307,10 @@ class Link:
             told = message.properties
             reply_to, correlation = getattr(told, "ResponseTopic", ""), getattr(told, "CorrelationData", b"")
             self._requests[1](Request(bytes(message.payload), reply_to, correlation))
+
+    def _opened(self, _c: mqtt.Client, _u: Any, connection: Any) -> None:
+        self._client.forget_read_ahead()
+        send_at_once(connection)
 
     def _connected(self, client: mqtt.Client, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         if str(reason) in _NOT_YET:

@@ -169,13 +169,16 @@ class Agent:
         deadline_ns = self._node.next_deadline_ns
         due_ns = self._node.next_beat_ns if deadline_ns is None else min(deadline_ns, self._node.next_beat_ns)
         wait_s = min(wait_s, (due_ns - time.monotonic_ns()) / 1e9)
-        # What has arrived counts, even if this process was held up past a deadline: read before cutting off.
         for _ in range(_BURST):
-            has_more = self._link.poll(wait_s)
+            has_read = self._link.poll(wait_s)
             now_ns = time.monotonic_ns()
             if now_ns >= self._node.next_beat_ns:
                 self._node.beat(now_ns)
-            if not has_more:
+            deadline_ns = self._node.next_deadline_ns
+            if deadline_ns is None or now_ns < deadline_ns:
+                return
+            # What has arrived counts, even if this process was held up past a deadline: read before cutting off.
+            if not has_read:
                 break
             wait_s = 0
         self._node.on_time(time.monotonic_ns())

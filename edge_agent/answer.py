@@ -31,8 +31,9 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 def softmax(logits: Vector) -> Floats:
     """Return the probabilities of one row of logits, (classes,) -> (classes,)."""
-    finite = np.nan_to_num(logits).astype(np.float64)  # whatever a source sent, the answer is numbers
-    shifted = np.exp(finite - finite.max())
+    if not np.isfinite(logits).all():  # whatever a source sent, the answer is numbers
+        logits = np.nan_to_num(logits)
+    shifted = np.exp(np.subtract(logits, logits.max(), dtype=np.float64))
     return np.asarray(shifted / shifted.sum(), np.float32)
 
 

@@ -9,7 +9,7 @@ Knows no broker, and no clock but the one it is given, so that it runs the same 
 import logging
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -27,6 +27,7 @@ from edge_agent.metrics import Metrics, Stages
 from edge_agent.session import Session
 
 _log = logging.getLogger("fogguard.node")
+_DESCRIBED = 256
 _encode_json = msgspec.json.Encoder().encode
 Publish = Callable[[str, bytes], None]
 Handler = Callable[[bytes, int], None]
@@ -68,6 +69,7 @@ class Node:
         self._clock = clock
         self._is_sink = name == manifest.sink
         self._bits = {source: 1 << position for position, source in enumerate(manifest.names)}
+        self._described = lru_cache(_DESCRIBED)(self._describe)
         upstream = ancestors(manifest.inputs, name)
         self._inputs = {node: sources for node, sources in manifest.inputs.items() if node in upstream | {name}}
         self._sensors = upstream & manifest.sensors.keys()
@@ -258,13 +260,11 @@ class Node:
 
     def _answer(self, gathered: Gathered, logits: Vector | None, contributors: int, *, complete: bool) -> None:
         manifest = self._bundle.manifest
-        names = tuple(name for name, bit in self._bits.items() if bit & contributors)
-        expected: float | None
+        names, expected = self._described(contributors)
         if logits is None:
             label, scores, expected = guess(gathered.step, manifest.prior), manifest.prior, manifest.accuracy.chance
         else:
             label, scores = int(logits.argmax()), tuple(softmax(logits).tolist())
-            expected = manifest.accuracy.per_mask.get(manifest.mask_key(names))
         answer = Answer(
             step=gathered.step,
             label=label,
@@ -278,3 +278,9 @@ class Node:
             origin_ns=gathered.origin_ns,
         )
         self._publish(self._topics.result, _encode_json(answer))
+
+    def _describe(self, contributors: int) -> tuple[tuple[str, ...], float | None]:
+        """Return the names behind the bits, and the accuracy that is predicted if no other node is alive."""
+        manifest = self._bundle.manifest
+        names = tuple(name for name, bit in self._bits.items() if bit & contributors)
+        return names, manifest.accuracy.per_mask.get(manifest.mask_key(names))

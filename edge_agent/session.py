@@ -27,6 +27,7 @@ _CANNOT_LOAD = (
     _errors.InvalidArgument,
     _errors.InvalidGraph,
     _errors.InvalidProtobuf,
+    _errors.NoSuchFile,
     _errors.NotImplemented,
     _errors.RuntimeException,
 )
@@ -131,9 +132,7 @@ def open_graph(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except OSError as error:
-        raise SessionError(f"{path}: cannot be read ({error.strerror})") from error
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _CANNOT_LOAD as error:
         raise SessionError(
             f"{path}: onnxruntime {onnxruntime.__version__} cannot load it ({first_line(error)})"

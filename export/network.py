@@ -69,8 +69,10 @@ class Network(nn.Module):
         match self.variant.weights:
             case "reliability":
                 weights = r
-            case "normalised":
+            case "normalised" if sum(r) > 0:
                 weights = [each / sum(r) for each in r]
+            case "normalised":  # none of them is ever alive in this setting, which prefers none
+                weights = [1 / len(r)] * len(r)
             case _:
                 weights = [1.0] * len(names)
         past = self.spec.skips_past(name)

@@ -28,6 +28,7 @@ from edge_agent.bundle import (
 from edge_agent.session import PRESENT, runtime_versions
 from export.check import WHOLE, Comparison, compare, raw_file
 from export.data.rows import Rows, Split, split_rows
+from export.deadlines import load_deadlines
 from export.evaluation import Composed, Model, accuracies, chance
 from export.failures import combinations_of_masks, sampled_masks
 from export.folder import written_folder
@@ -58,12 +59,15 @@ def export_bundle(
     progress: Progress = lambda _what: None,
     seed: int | None = None,
     wire: Sequence[str] = (),
+    deadlines: Path | None = None,
 ) -> Bundle:
     """Export one seed of the run in `run_path`, the one that validates best if not told, as a bundle in `out`.
 
     `wire` tells how vectors travel: `float16` for all, `f1=int8` for those of one node, the last word counts.
+    `deadlines` is a file by `fogguard deadlines`; without it they are the specification's.
     The folder appears whole or not at all.
-    Raises RunError, DataError, FolderError, WireError, and ParityError if the graphs do not answer as torch does.
+    Raises RunError, DataError, DeadlinesError, FolderError, WireError, and ParityError if the graphs do not answer as
+    torch does.
     """
     run = load_run(run_path)
     spec = run.parsed_spec()
@@ -72,6 +76,7 @@ def export_bundle(
     network = one_seed(seeds, seed)
     rows = require_same(spec.data.set, run.data_sha256, str(run_path))
     split = split_rows(rows, spec.data.split, spec.data.split_seed)
+    deadlines_ms = load_deadlines(deadlines, spec.nodes) if deadlines else spec.deadlines_ms()
     dtypes = parse_choices(wire, [name for name in network.widths if name != spec.sink])
     unrounded = _with_wires(network, dtypes, rows, split, run.prior)
     with written_folder(out, MANIFEST) as folder:
@@ -79,7 +84,7 @@ def export_bundle(
         safetensors.torch.save_file(network.state_dict(), folder / WEIGHTS)
         progress("golden outputs")
         _write_golden(folder, network, rows, split)
-        manifest = _manifest(folder, run, seed, network, rows, split)
+        manifest = _manifest(folder, run, seed, network, deadlines_ms, rows, split)
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         progress("every mask in torch, the whole graph and the parts")
         verified = _with_measurements(load(folder), network, rows, split, unrounded)
@@ -148,7 +153,15 @@ def _entry(network: Network, name: str, inputs: Mapping[str, int]) -> GraphEntry
     )
 
 
-def _manifest(folder: Path, run: Run, seed: int, network: Network, rows: Rows, split: Split) -> Manifest:
+def _manifest(
+    folder: Path,
+    run: Run,
+    seed: int,
+    network: Network,
+    deadlines_ms: dict[str, float],
+    rows: Rows,
+    split: Split,
+) -> Manifest:
     """Describe the files in `folder`; what must be measured on them is still empty."""
     spec = network.spec
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -168,7 +181,7 @@ def _manifest(folder: Path, run: Run, seed: int, network: Network, rows: Rows, s
         hyperconnections=tuple(each for each in spec.hyperconnections if (each.source, each.target) in heard),
         sink=spec.sink,
         order=spec.order,
-        deadlines_ms=spec.deadlines_ms(),
+        deadlines_ms=deadlines_ms,
         settings=spec.settings,
         labels=run.labels,
         prior=run.prior,

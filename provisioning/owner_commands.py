@@ -113,3 +113,46 @@ def ask(
     results.print(f"answered within {1e3 * seconds:.0f} ms")
     told = {name: msgspec.to_builtins(reply) for name, reply in replies.items()}
     write(json, {**told.get(node, {"nodes": told}), "seconds": seconds})
+
+
+@owner.command(epilog="Example: fogguard deadlines bundle --broker mqtt://broker.local --json deadlines.json")
+def deadlines(
+    bundle: BundlePath,
+    fleet: Annotated[str | None, typer.Option(help="The fleet's name. [default: the bundle's]")] = None,
+    margin: Annotated[float, typer.Option(help="How many times the 99th percentile a hop may take.", min=1)] = 4.0,
+    broker: Annotated[
+        str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS; several with commas, in the agents' order.")
+    ] = "mqtt://127.0.0.1:1883",
+    tls: TlsFolder = None,
+    json: Json = None,
+) -> None:
+    """Derive each node's deadline from what a running fleet measured; `fogguard export --deadlines` takes the file."""
+    from benchmarks.terminal import print_table
+    from broker.tls import files_of
+    from broker.topics import require_name
+    from broker.url import parse_urls
+    from edge_agent.bundle import load
+    from provisioning import asking
+    from provisioning.deadlines import derive
+    from provisioning.pki import OPERATOR
+
+    require_writable(json)
+    loaded = load(bundle)
+    manifest, name = loaded.manifest, fleet or loaded.manifest.name
+    require_name(name, "fleet")
+    urls, files = parse_urls(broker), files_of(tls, OPERATOR) if tls else None
+    places = asking.find(urls, name, files)
+    absent = [node for node in manifest.nodes if node not in places]
+    if absent:
+        raise asking.NoReply(f"{', '.join(absent)} of fleet {name} is not online: all must have run for a while")
+    replies = asking.ask_wherever({node: places[node] for node in manifest.nodes}, name, "metrics", files)
+    strange = [node for node, reply in replies.items() if reply.bundle != loaded.id.hex()]
+    if strange:
+        raise FogError(f"{', '.join(strange)} of fleet {name} runs another bundle than {bundle}, {loaded.id.hex()}")
+    found = derive(manifest.inputs, {node: reply.metrics for node, reply in replies.items() if reply.metrics}, margin)
+    rows = [
+        (node, each.source, f"{each.wait_ms:.3f}", f"{manifest.deadlines_ms[node]:.1f}", f"{each.deadline_ms:.1f}")
+        for node, each in found.items()
+    ]
+    print_table("deadlines", ("node", "slowest source", "99 of 100 within ms", "now ms", "derived ms"), rows)
+    write(json, {"deadlines_ms": {node: each.deadline_ms for node, each in found.items()}, "margin": margin})

@@ -83,7 +83,7 @@ def arrived(network, name, position, x, width, seed):
         case "reliability":
             return x * r[position]
         case "normalised":
-            return x * r[position] / sum(r)
+            return x * (r[position] / sum(r) if sum(r) else 1 / len(r))
         case "learned":
             return x * join.weights[position][seed]
     return x

@@ -1,9 +1,18 @@
 """The latency benchmark times real agents beside a real relay; how fast they are, no test asks."""
 
 import json
+import os
+import shlex
+import sys
 
+import pytest
+
+from benchmarks.beside import measure_beside
 from benchmarks.floor import running_floor
-from benchmarks.latency import FloorWire, Probe, measure
+from benchmarks.latency import measure
+from benchmarks.options import newest_bundle
+from benchmarks.probe import FloorWire, Probe
+from broker.errors import FogError
 from edge_agent.session import Floats
 
 
@@ -11,7 +20,11 @@ def test_a_fleet_and_the_floor_are_timed_in_turns(bundle, broker):
     found = measure(bundle.path, str(broker), steps=30, window=4, rounds=2)
     keys = {"p50_ms", "p95_ms", "p99_ms", "steps_per_s"}
     assert keys <= found.keys()
-    assert keys == found["floor"].keys() == found["ratio"].keys()
+    assert keys | {"ratio"} == found["floor"].keys()
+    assert keys == found["floor"]["ratio"].keys()
+    assert found["beside"] is None
+    assert set(found["stages_ms"]["f1"]) == {"wait", "infer", "publish"}
+    assert 0 < found["stages_ms"]["f1"]["infer"]["p50"] <= found["stages_ms"]["f1"]["infer"]["p99"]
     assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
     assert (
         set(found["rss_mb"]) == set(found["ready_s"]) == set(found["idle_cpu_percent"]) == {"e1", "f2", "f1", "cloud"}
@@ -44,3 +57,43 @@ def test_the_floor_answers_what_the_graphs_say(bundle, broker, tmp_path):
         assert probe.round(6, 2).steps_per_s > 0
     for row in range(3):
         np.testing.assert_allclose(answers[row], expected[row], rtol=1e-4, atol=1e-5)
+
+
+def printing(what, *, status=0):
+    program = f"import sys; print({what!r}.replace('PORT', sys.argv[1])); sys.exit({status})"
+    return shlex.join([sys.executable, "-c", program, "{port}"])
+
+
+def test_a_yardstick_of_somebody_elses_takes_its_turn(bundle, broker):
+    told = '{"p50_ms": 1.0, "p95_ms": 2, "p99_ms": 4, "steps_per_s": PORT, "more": "x"}'
+    found = measure(bundle.path, str(broker), steps=10, window=4, rounds=1, beside=printing(told))
+    assert found["beside"]["steps_per_s"] == broker.port
+    assert found["beside"]["ratio"]["p99_ms"] == found["p99_ms"] / 4
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("", "--beside"),
+        ("no-such-program {port}", "No such file"),
+        ("'unclosed", "No closing quotation"),
+        (printing("{}", status=3), "ends with 3"),
+        (printing("no figures"), "one JSON object"),
+        (printing('{"p50_ms": 1}'), "p95_ms"),
+    ],
+)
+def test_a_yardstick_that_does_not_measure_is_refused(command, complaint, broker):
+    with pytest.raises(FogError, match=complaint):
+        measure_beside(command, broker)
+
+
+def test_the_newest_bundle_here_is_the_one_exported_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FogError, match="no bundle"):
+        newest_bundle()
+    for age, name in enumerate(["demo/bundle", "bundle", "old/bundle"]):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").touch()
+        os.utime(folder / "manifest.json", (1e9 - age, 1e9 - age))
+    assert str(newest_bundle()) == "demo/bundle"

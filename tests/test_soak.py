@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from dataclasses import replace
 
 import msgspec
@@ -121,13 +122,17 @@ def test_durations():
             seconds_of(wrong)
 
 
-def soaked(bundle, kind, seconds, seed, **changes):
+def soaked(bundle, kind, seconds, seed, *, calm=False, at_first=lambda _trial: None, **changes):
     told = []
     with (
         LocalBroker(kind) as own,
         running_trial(bundle.path, broker=str(own.url), rate=FLAT_OUT, window=16) as trial,
     ):
-        found = Soak(replace(trial, **changes), own, seconds, seed, lambda each: told.append(each.steps.sent)).run()
+        trial = replace(trial, **changes)
+        timer = threading.Timer(2, at_first, [trial])
+        timer.start()
+        found = Soak(trial, own, seconds, seed, lambda each: told.append(each.steps.sent), calm=calm).run()
+        timer.join()
     assert found.finished
     assert told == sorted(told)
     return found
@@ -141,6 +146,22 @@ def test_a_wrong_label_is_a_violation(bundle):
     assert len(found.violations) <= 100
     with pytest.raises(SoakFailed, match=r"violations: calm: row \d+ is \d+, not -7"):
         require_ok(found)
+
+
+def test_in_a_calm_soak_a_suspicion_is_a_violation(bundle):
+    frozen = []
+
+    def freeze(trial):
+        trial.agents.freeze(["f1"])
+        frozen.append(threading.Timer(1, trial.agents.thaw, [["f1"]]))
+        frozen[0].start()
+
+    found = soaked(bundle, None, 4, 0, calm=True, at_first=freeze)
+    frozen[0].join()
+    assert found.events == {}
+    assert found.suspicions is not None
+    assert found.suspicions > 0
+    assert any("suspicions though nothing went wrong" in text for text in found.violations)
 
 
 @pytest.mark.slow
