@@ -45,6 +45,7 @@ class _Waiting(NamedTuple):
     step: int
     origin_ns: int
     since_ns: int
+    until_ns: int
     is_own: bool
 
 
@@ -93,8 +94,9 @@ class Sensor:
         self._place = tuple(manifest.sensors).index(name)
         self._bit = 1 << manifest.names.index(name)
         self._rate = rate_of(source.kind, source.rate)
-        self._pace = Pace(self._place, round(1e9 / self._rate) if self._rate else 0)
-        # Half a hop: the node that waits for this sensor besides others has a whole one.
+        self._interval_ns = round(1e9 / self._rate) if self._rate else 0
+        self._pace = Pace(self._place, self._interval_ns)
+        # A step of another sensor: half a hop, for the node that waits for both has a whole one.
         self._patience_ns = round(min(manifest.deadlines_ms.values()) * 1e6 / 2)
         self._waiting: deque[_Waiting] = deque()
         self._count = 0
@@ -167,9 +169,9 @@ class Sensor:
             return
         if self._rate and not self._health.has_ended and now_ns >= self._pace.due_ns:
             self._pace.on_raised(now_ns)
-            self._wait_for(self._next_step(), now_ns, now_ns, is_own=True)
+            self._wait_for(_Waiting(self._next_step(), now_ns, now_ns, now_ns + self._interval_ns, True), now_ns)
         is_out = self._health.is_out(now_ns)
-        while self._waiting and (is_out or now_ns - self._waiting[0].since_ns >= self._patience_ns):
+        while self._waiting and (is_out or now_ns >= self._waiting[0].until_ns):
             self.counters.cut += not is_out
             self._answer(self._waiting.popleft(), None, now_ns)
         if not is_out and (self._waiting or not self._rate) and not self._reader.is_busy:
@@ -213,7 +215,7 @@ class Sensor:
         if place is None or place == self._place or not self._rate:
             return
         self._pace.on_heard(place, now_ns)
-        self._wait_for(frame.step, frame.origin_ns, now_ns, is_own=False)
+        self._wait_for(_Waiting(frame.step, frame.origin_ns, now_ns, now_ns + self._patience_ns, False), now_ns)
         self.on_time(now_ns)
 
     def _on_raw(self, payload: bytes, now_ns: int) -> None:
@@ -224,8 +226,8 @@ class Sensor:
         self._messages.put_nowait(payload)
         self._asked_ns = self._look_ns = now_ns
 
-    def _wait_for(self, step: int, origin_ns: int, now_ns: int, *, is_own: bool) -> None:
-        self._waiting.append(_Waiting(step, origin_ns, now_ns, is_own))
+    def _wait_for(self, step: _Waiting, now_ns: int) -> None:
+        self._waiting.append(step)
         if len(self._waiting) > _CAPACITY:
             self.counters.dropped += 1
             self._answer(self._waiting.popleft(), None, now_ns)
@@ -234,7 +236,7 @@ class Sensor:
         self._health.on_drawn(drawn, now_ns)
         if not self._rate:
             if drawn.sample is not None:
-                self._answer(_Waiting(self._next_step(), now_ns, now_ns, True), drawn.sample, now_ns)
+                self._answer(_Waiting(self._next_step(), now_ns, now_ns, now_ns, True), drawn.sample, now_ns)
         elif self._waiting:
             self._answer(self._waiting.popleft(), drawn.sample, now_ns)
         else:
