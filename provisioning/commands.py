@@ -172,10 +172,11 @@ def apply(
 ) -> None:
     """Bring a bundle to the devices, test it there, and then let all of them switch to it at once."""
     from provisioning import actions
+    from provisioning.claim import claimed_here
 
     require_writable(json)
     inventory, found, names = _open(fleet, bundle, without)
-    with _followed(names) as say:
+    with claimed_here(fleet), _followed(names) as say:
         report = actions.apply(inventory, found, names, _password(ask_sudo), say)
     _print_report(f"{inventory.fleet}: bundle {found.id.hex()}", report)
     _finish(json, report, {"bundle": found.id.hex()}, "not as wanted")
@@ -209,12 +210,13 @@ def status(
 def rollback(fleet: FleetPath, without: Without = None, ask_sudo: AskSudo = False, json: Json = None) -> None:
     """Let all devices run what they ran before the last switch; the same command again goes forward."""
     from provisioning import actions
+    from provisioning.claim import claimed_here
     from provisioning.inventory import load_inventory
 
     require_writable(json)
     inventory = load_inventory(fleet)
     names = inventory.only(without or ())
-    with _followed(names) as say:
+    with claimed_here(fleet), _followed(names) as say:
         report = actions.rollback(inventory, names, _password(ask_sudo), say)
     _print_report(f"{inventory.fleet}: back", report)
     _finish(json, report, {}, "did not go back")

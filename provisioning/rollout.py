@@ -13,6 +13,7 @@ from collections.abc import Container, Mapping
 from typing import Final, NamedTuple
 
 from edge_agent.bundle import Bundle
+from provisioning.claim import Claims, require_all
 from provisioning.crew import Crew
 from provisioning.deployment import Deployment, deployment_of
 from provisioning.errand import Errand, StepFailed
@@ -35,16 +36,18 @@ class Seen(NamedTuple):
         return any(step.name == "switch" for step in self.steps)
 
 
-def look(crew: Crew, bundle: Bundle) -> dict[str, Seen]:
-    """Return what each device that answers and is fit is to get."""
+def look(crew: Crew, bundle: Bundle, claims: Claims | None = None) -> dict[str, Seen]:
+    """Return what each device that answers and is fit is to get; raises Claimed if one cannot join `claims`."""
 
     def look_at(errand: Errand) -> Seen:
-        facts = errand.look()
+        facts = errand.look(claims=claims)
         errand.require_fit(facts, time.time())
         deployment = deployment_of(bundle, crew.inventory, errand.name, facts)
         return Seen(facts, deployment, plan(facts, deployment.wanted))
 
-    return crew.each(look_at)
+    seen = crew.each(look_at)
+    require_all(crew.failed)
+    return seen
 
 
 def roll_out(crew: Crew, bundle: Bundle, seen: Mapping[str, Seen]) -> None:
