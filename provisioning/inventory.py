@@ -15,6 +15,7 @@ key = "~/.ssh/id_ed25519"
 node = "f1"
 jump = "pi@192.168.1.1:22"       # if it answers only behind another machine
 arch = "aarch64"                 # if known: anything else that answers there is refused
+wheel = "onnxruntime_gpu-….whl"  # an onnxruntime of your own for this device, instead of the locked one
 
 [sources.iot]
 device = "e1"                    # where this sensor is
@@ -25,7 +26,7 @@ Paths are relative to the file.
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -63,6 +64,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     node: str = ""
     tier: Literal["", "edge", "fog", "cloud"] = ""
     arch: Literal["", "x86_64", "aarch64"] = ""
+    wheel: str = ""
 
 
 class BrokerPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -144,15 +146,30 @@ def load_inventory(path: Path) -> Inventory:
         raise InventoryError(f"{path}: {error}") from error
     _require_sound(path, file)
     folder = path.resolve().parent
-    keys = {name: str(folder / Path(each.key).expanduser()) if each.key else "" for name, each in file.devices.items()}
+    devices = {
+        name: msgspec.structs.replace(each, key=_resolved(folder, each.key), wheel=_resolved(folder, each.wheel))
+        for name, each in file.devices.items()
+    }
     return Inventory(
         fleet=file.fleet,
-        devices={name: msgspec.structs.replace(each, key=keys[name]) for name, each in file.devices.items()},
+        devices=devices,
         broker=file.broker,
         sources=file.sources,
         known_hosts=folder / Path(file.known_hosts).expanduser(),
         pki=folder / Path(file.pki).expanduser() if file.pki else None,
     )
+
+
+def with_wheels(inventory: Inventory, wheels: Mapping[str, Path]) -> Inventory:
+    """Return the inventory with an onnxruntime of one's own for some devices; raises InventoryError."""
+    if unknown := wheels.keys() - inventory.devices.keys():
+        raise InventoryError(f"--wheel {min(unknown)}=…: the inventory has {', '.join(inventory.devices)}")
+    own = {name: msgspec.structs.replace(inventory.devices[name], wheel=str(file)) for name, file in wheels.items()}
+    return replace(inventory, devices={**inventory.devices, **own})
+
+
+def _resolved(folder: Path, file: str) -> str:
+    return str(folder / Path(file).expanduser()) if file else ""
 
 
 def _require_sound(path: Path, file: File) -> None:
