@@ -175,6 +175,37 @@ def latency(
     write(json, found, start)
 
 
+@bench.command("provisioning", epilog="Example: sudo fogguard bench provisioning demo/bundle --json provisioning.json")
+def provisioning(
+    bundle: BundlePath,
+    rounds: Annotated[int, typer.Option(help="How often, each with new devices; the figures are medians.", min=1)] = 3,
+    json: Json = None,
+) -> None:
+    """Time `fogguard provision` on virtual devices: from bare to answering, a change, nothing to do, and back.
+
+    Needs root and what `fogguard lab` needs.
+    """
+    from benchmarks.environment import head
+    from benchmarks.provisioning import measure
+    from benchmarks.terminal import print_table, say
+    from edge_agent.bundle import load
+
+    require_writable(json)
+    start = head(
+        bundle=load(bundle).id.hex(), emulated="devices are virtual: this machine's kernel, processor and disk"
+    )
+    found = measure(bundle, rounds, say)
+    rows = [
+        (what, f"{took:.1f}", *(f"{each:.1f}" for each in found["rounds"][what]))
+        for what, took in found["seconds"].items()
+    ]
+    columns = ("seconds", "median", *(f"round {number}" for number in range(1, rounds + 1)))
+    print_table(f"{found['fog']}: {found['devices']} devices, {found['broker']}", columns, rows)
+    rows = [(unit, f"{exposure:.1f}") for unit, exposure in found["exposure"].items()]
+    print_table("systemd-analyze security, of 10, where less is better", ("unit", "exposure"), rows)
+    write(json, found, start)
+
+
 @bench.command("soak", epilog="Example: fogguard bench soak demo/bundle --for 30m --json soak.json")
 def soak(
     bundle: BundlePath,

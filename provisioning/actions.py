@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from edge_agent.bundle import Bundle
 from provisioning import doctor
+from provisioning.certificates import now
+from provisioning.claim import Claims, require_all
 from provisioning.crew import Crew, Report, Say
 from provisioning.errand import Errand, StepFailed
 from provisioning.facts import Facts, Service
@@ -13,6 +15,7 @@ from provisioning.inventory import Inventory
 from provisioning.plan import Step, is_exchangeable
 from provisioning.rollout import Seen, exchange, look, roll_out
 from provisioning.units import AGENT, BROKER, service_of
+from provisioning.validity import examine_certificates
 
 _ABSENT = Service("absent", is_enabled=False, restarts=0)
 
@@ -36,7 +39,8 @@ def examine(
         def look_at(errand: Errand) -> list[doctor.Finding]:
             facts = errand.look(needs_root=False)
             device, carries = inventory.devices[errand.name], inventory.broker.device == errand.name
-            return doctor.examine(facts, device, carries_broker=carries, now_s=time.time())
+            found = doctor.examine(facts, device, carries_broker=carries, now_s=time.time())
+            return [*found, *examine_certificates(inventory, errand.name, now())]
 
         def require_fit(errand: Errand) -> None:
             if why := doctor.unfit(findings[errand.name]):
@@ -57,9 +61,12 @@ def plan_fleet(
 
 
 def apply(inventory: Inventory, bundle: Bundle, names: Iterable[str], password: str, say: Say) -> Report:
-    """Make the devices what bundle and inventory say; see rollout.py for what happens if one fails."""
-    with Crew(inventory, names, password, say) as crew:
-        seen = look(crew, bundle)
+    """Make the devices what bundle and inventory say; see rollout.py for what happens if one fails.
+
+    Raises Claimed, and changes nothing then.
+    """
+    with Crew(inventory, names, password, say) as crew, Claims() as claims:
+        seen = look(crew, bundle, claims)
         roll_out(crew, bundle, seen)
         return crew.report(_in_words(seen))
 
@@ -86,10 +93,14 @@ def status(
 
 
 def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say) -> Report:
-    """Let every device run what it ran before, unless these are partitions of several bundles; raises StepFailed."""
+    """Let every device run what it ran before, unless these are partitions of several bundles.
+
+    Raises StepFailed or Claimed, and changes nothing then.
+    """
     chosen = [name for name in names if inventory.members(name)]
-    with Crew(inventory, chosen, password, say) as crew:
-        facts = crew.each(lambda errand: errand.look())
+    with Crew(inventory, chosen, password, say) as crew, Claims() as claims:
+        facts = crew.each(lambda errand: errand.look(claims=claims))
+        require_all(crew.failed)
         bundles = {name: found.previous_bundle or "nothing" for name, found in facts.items()}
         if len(facts) < len(chosen) or len(set(bundles.values())) > 1 or "nothing" in bundles.values():
             found = ", ".join(f"{name} {bundle}" for name, bundle in bundles.items())

@@ -20,6 +20,10 @@ FleetPath = Annotated[Path, typer.Argument(metavar="FLEET", help="The inventory,
 Without = Annotated[
     list[str] | None, typer.Option(metavar="DEVICE", help="Leave this device out, as if it were not there; repeatable.")
 ]
+Wheel = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DEVICE=FILE", help="An onnxruntime of your own for this device; repeatable."),
+]
 AskSudo = Annotated[
     bool, typer.Option("--ask-sudo-password", help="Ask for it [default: FOGGUARD_SUDO_PASSWORD, or none is needed]")
 ]
@@ -53,7 +57,7 @@ def init(
     from provisioning.inventory import Login, new_file, write_inventory
 
     manifest = load(bundle).manifest
-    given = dict(_assignment(text) for text in device or ())
+    given = dict(_assignment(text, "--device NODE=USER@HOST or NODE=USER@HOST:PORT") for text in device or ())
     for node in manifest.nodes:
         if node not in given and sys.stdin.isatty():
             given[node] = typer.prompt(f"{node}: USER@HOST of its device")
@@ -143,7 +147,12 @@ def doctor(fleet: FleetPath, without: Without = None, ask_sudo: AskSudo = False,
 
 @provision.command("plan", epilog="Example: fogguard provision plan fleet.toml bundle")
 def plan(
-    fleet: FleetPath, bundle: BundlePath, without: Without = None, ask_sudo: AskSudo = False, json: Json = None
+    fleet: FleetPath,
+    bundle: BundlePath,
+    without: Without = None,
+    wheel: Wheel = None,
+    ask_sudo: AskSudo = False,
+    json: Json = None,
 ) -> None:
     """Say what `apply` would do, and change nothing."""
     import msgspec
@@ -152,7 +161,7 @@ def plan(
     from provisioning import actions
 
     require_writable(json)
-    inventory, found, names = _open(fleet, bundle, without)
+    inventory, found, names = _open(fleet, bundle, without, wheel)
     with _followed(names) as say:
         report, steps = actions.plan_fleet(inventory, found, names, _password(ask_sudo), say)
     rows: list[tuple[str, ...]] = []
@@ -168,14 +177,20 @@ def plan(
 
 @provision.command("apply", epilog="Example: fogguard provision apply fleet.toml bundle")
 def apply(
-    fleet: FleetPath, bundle: BundlePath, without: Without = None, ask_sudo: AskSudo = False, json: Json = None
+    fleet: FleetPath,
+    bundle: BundlePath,
+    without: Without = None,
+    wheel: Wheel = None,
+    ask_sudo: AskSudo = False,
+    json: Json = None,
 ) -> None:
     """Bring a bundle to the devices, test it there, and then let all of them switch to it at once."""
     from provisioning import actions
+    from provisioning.claim import claimed_here
 
     require_writable(json)
-    inventory, found, names = _open(fleet, bundle, without)
-    with _followed(names) as say:
+    inventory, found, names = _open(fleet, bundle, without, wheel)
+    with claimed_here(fleet), _followed(names) as say:
         report = actions.apply(inventory, found, names, _password(ask_sudo), say)
     _print_report(f"{inventory.fleet}: bundle {found.id.hex()}", report)
     _finish(json, report, {"bundle": found.id.hex()}, "not as wanted")
@@ -186,6 +201,7 @@ def status(
     fleet: FleetPath,
     bundle: Annotated[Path | None, typer.Argument(help="Compare the devices with this bundle.")] = None,
     without: Without = None,
+    wheel: Wheel = None,
     ask_sudo: AskSudo = False,
     json: Json = None,
 ) -> None:
@@ -195,7 +211,7 @@ def status(
     from provisioning.inventory import load_inventory
 
     require_writable(json)
-    inventory, found, names = _open(fleet, bundle, without) if bundle else (load_inventory(fleet), None, {})
+    inventory, found, names = _open(fleet, bundle, without, wheel) if bundle else (load_inventory(fleet), None, {})
     names = names or inventory.only(without or ())
     with _followed(names) as say:
         report, health = actions.status(inventory, found, names, _password(ask_sudo), say)
@@ -209,12 +225,13 @@ def status(
 def rollback(fleet: FleetPath, without: Without = None, ask_sudo: AskSudo = False, json: Json = None) -> None:
     """Let all devices run what they ran before the last switch; the same command again goes forward."""
     from provisioning import actions
+    from provisioning.claim import claimed_here
     from provisioning.inventory import load_inventory
 
     require_writable(json)
     inventory = load_inventory(fleet)
     names = inventory.only(without or ())
-    with _followed(names) as say:
+    with claimed_here(fleet), _followed(names) as say:
         report = actions.rollback(inventory, names, _password(ask_sudo), say)
     _print_report(f"{inventory.fleet}: back", report)
     _finish(json, report, {}, "did not go back")
@@ -228,19 +245,21 @@ def _how_it_is(report: Any, health: Any) -> tuple[str, ...]:
     return (mark, health.facts.current_bundle, health.agent.state, broker, str(health.agent.restarts), reason)
 
 
-def _open(fleet: Path, bundle: Path, without: list[str] | None) -> Any:
+def _open(fleet: Path, bundle: Path, without: list[str] | None, wheels: list[str] | None) -> Any:
     """Return inventory, bundle and the devices that take part."""
     from provisioning.deployment import load_for
-    from provisioning.inventory import load_inventory
+    from provisioning.inventory import load_inventory, with_wheels
 
-    inventory = load_inventory(fleet)
+    own = {name: Path(file) for name, file in (_assignment(text, "--wheel DEVICE=FILE") for text in wheels or ())}
+    inventory = with_wheels(load_inventory(fleet), own)
     return inventory, load_for(inventory, bundle), inventory.only(without or ())
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def _assignment(text: str, usage: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise FogError(f"--device {text!r}: write NODE=USER@HOST or NODE=USER@HOST:PORT")
+        option, form = usage.split(maxsplit=1)
+        raise FogError(f"{option} {text!r}: write {form}")
     return name, value
 
 

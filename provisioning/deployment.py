@@ -10,6 +10,7 @@ from provisioning.certificates import PkiError, alternatives, fleet_of, lacking,
 from provisioning.doctor import chosen_python
 from provisioning.facts import Facts, Python
 from provisioning.inventory import Inventory
+from provisioning.own_wheel import OwnWheel, read_wheel
 from provisioning.pki import BROKER
 from provisioning.plan import Wanted
 from provisioning.release import Release, release_of
@@ -50,7 +51,7 @@ def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Fact
     python = chosen_python(facts)
     if python is None:
         raise AssertionError(f"{device} is not fit, and should have been refused")
-    target = Target(python.version, facts.machine)
+    target = Target(python.version, facts.machine, _own_wheel(inventory, device, python, facts))
     release: Release | None = None
     files, services = Files(), tuple[str, ...]()
     if members := inventory.members(device):
@@ -69,6 +70,15 @@ def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Fact
         sensors=services,
     )
     return Deployment(wanted, release, files, python, target)
+
+
+def _own_wheel(inventory: Inventory, device: str, python: Python, facts: Facts) -> OwnWheel | None:
+    file = inventory.devices[device].wheel
+    if not file:
+        return None
+    own = read_wheel(Path(file))
+    own.require_fits(python.version, facts.machine)
+    return own
 
 
 def _require_certificates(pki: Path, inventory: Inventory, bundle: Bundle) -> None:

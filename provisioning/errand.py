@@ -13,6 +13,7 @@ import msgspec
 
 from broker.errors import FailureFound
 from provisioning import doctor, packages
+from provisioning.claim import Claims, who
 from provisioning.deployment import Deployment
 from provisioning.facts import SCRIPT, Facts, parse_facts
 from provisioning.inventory import Inventory
@@ -23,6 +24,7 @@ from provisioning.units import AGENT, mode_of
 
 _SIGNALLED: Final = {132: "an illegal instruction (SIGILL)", 139: "a memory fault (SIGSEGV)", 137: "too little memory"}
 _INSTALL_S: Final = 600.0
+_FULL: Final = "No space left on device"
 
 
 class StepFailed(FailureFound):
@@ -70,8 +72,8 @@ class Errand:
         """End the connection."""
         self._stack.close()
 
-    def look(self, *, needs_root: bool = True) -> Facts:
-        """Connect, and return the facts; raises RemoteError or FactsError.
+    def look(self, *, needs_root: bool = True, claims: Claims | None = None) -> Facts:
+        """Connect, and return the facts; raises RemoteError or FactsError, and Claimed if it joins `claims`.
 
         Without `needs_root`, a device whose sudo does not let us in says what everybody may know.
         """
@@ -79,6 +81,8 @@ class Errand:
         self._say("looking")
         known_hosts = self._inventory.known_hosts
         self._remote = self._stack.enter_context(connect(self._device, known_hosts, self._password))
+        if claims:
+            claims.add(self._remote.converse(_script("claim"), who(), timeout_s=_INSTALL_S))
         broker = (self._inventory.broker_host, str(self._inventory.broker.port))
         try:
             outcome = self._remote.run(SCRIPT, *broker, root=True)
@@ -149,7 +153,7 @@ class Errand:
 
     def switch(self, release: str) -> None:
         """Let `release` run, and wait until it serves; raises StepFailed."""
-        outcome = self._open.run(_script("switch"), release, root=True, timeout_s=90)
+        outcome = self._open.run(_step("switch"), release, root=True, timeout_s=90)
         if outcome.code:
             state = self._open.run(f"systemctl show -p ActiveState --value {AGENT}.service").out.strip()
             waits = state == "activating" and not outcome.error.strip()
@@ -166,7 +170,7 @@ class Errand:
         with archive.open("rb") as content:
             path = self._open.upload(content, sha256, "its environment")
         python = deployment.python
-        script, name = _script("environment"), deployment.target.environment
+        script, name = _step("environment"), deployment.target.environment
         outcome = self._open.run(script, path, name, python.path, python.version, root=True, timeout_s=_INSTALL_S)
         if outcome.code in _SIGNALLED:
             raise StepFailed(
@@ -190,7 +194,9 @@ class Errand:
         self._run(script, path, *arguments)
 
     def _run(self, script: str, *arguments: str, root: bool = True) -> Outcome:
-        outcome = self._open.run(_script(script), *arguments, root=root, timeout_s=_INSTALL_S)
+        outcome = self._open.run(
+            _step(script) if root else _script(script), *arguments, root=root, timeout_s=_INSTALL_S
+        )
         _require(script, outcome)
         return outcome
 
@@ -208,6 +214,12 @@ def _script(name: str) -> str:
     return (resources.files("provisioning") / "scripts" / f"{name}.sh").read_text(encoding="utf-8")
 
 
+def _step(name: str) -> str:
+    """Return a script that changes something: no two of them run at the same time."""
+    return _script("step") + _script(name)
+
+
 def _require(what: str, outcome: Outcome) -> None:
     if outcome.code:
-        raise StepFailed(f"{what} failed: {outcome.last_words}")
+        is_full = _FULL in outcome.error  # tar's last words are others
+        raise StepFailed(f"{what} failed: {f'{_FULL}: make room' if is_full else outcome.last_words}")

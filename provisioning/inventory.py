@@ -15,6 +15,7 @@ key = "~/.ssh/id_ed25519"
 node = "f1"
 jump = "pi@192.168.1.1:22"       # if it answers only behind another machine
 arch = "aarch64"                 # if known: anything else that answers there is refused
+wheel = "onnxruntime_gpu-….whl"  # an onnxruntime of your own for this device, instead of the locked one
 
 [sources.iot]                    # where the samples of this sensor come from: docs/devices.md, "Data sources"
 device = "e1"                    # which runs an agent for it, beside that of its node
@@ -30,7 +31,7 @@ Paths of this machine are relative to the file.
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -69,6 +70,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     node: str = ""
     tier: Literal["", "edge", "fog", "cloud"] = ""
     arch: Literal["", "x86_64", "aarch64"] = ""
+    wheel: str = ""
 
 
 class BrokerPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -156,15 +158,30 @@ def load_inventory(path: Path) -> Inventory:
         raise InventoryError(f"{path}: {error}") from error
     _require_sound(path, file)
     folder = path.resolve().parent
-    keys = {name: str(folder / Path(each.key).expanduser()) if each.key else "" for name, each in file.devices.items()}
+    devices = {
+        name: msgspec.structs.replace(each, key=_resolved(folder, each.key), wheel=_resolved(folder, each.wheel))
+        for name, each in file.devices.items()
+    }
     return Inventory(
         fleet=file.fleet,
-        devices={name: msgspec.structs.replace(each, key=keys[name]) for name, each in file.devices.items()},
+        devices=devices,
         broker=file.broker,
-        sources={name: _resolved(folder, each) for name, each in file.sources.items()},
+        sources={name: _source_resolved(folder, each) for name, each in file.sources.items()},
         known_hosts=folder / Path(file.known_hosts).expanduser(),
         pki=folder / Path(file.pki).expanduser() if file.pki else None,
     )
+
+
+def with_wheels(inventory: Inventory, wheels: Mapping[str, Path]) -> Inventory:
+    """Return the inventory with an onnxruntime of one's own for some devices; raises InventoryError."""
+    if unknown := wheels.keys() - inventory.devices.keys():
+        raise InventoryError(f"--wheel {min(unknown)}=…: the inventory has {', '.join(inventory.devices)}")
+    own = {name: msgspec.structs.replace(inventory.devices[name], wheel=str(file)) for name, file in wheels.items()}
+    return replace(inventory, devices={**inventory.devices, **own})
+
+
+def _resolved(folder: Path, file: str) -> str:
+    return str(folder / Path(file).expanduser()) if file else ""
 
 
 def _require_sound(path: Path, file: File) -> None:
@@ -188,10 +205,10 @@ def _require_sound(path: Path, file: File) -> None:
         raise InventoryError(f"{path}: two devices have the address {twice[0]} port {twice[1]}")
 
 
-def _resolved(folder: Path, place: Place) -> Place:
+def _source_resolved(folder: Path, place: Place) -> Place:
     """Return a source with the paths of this machine made whole: what is brought along is read here."""
-    here = {name: str(folder / Path(str(place.options[name])).expanduser()) for name in brought(place)}
-    wheels = tuple(str(folder / Path(wheel).expanduser()) for wheel in place.wheels)
+    here = {name: _resolved(folder, str(place.options[name])) for name in brought(place)}
+    wheels = tuple(_resolved(folder, wheel) for wheel in place.wheels)
     return msgspec.structs.replace(place, options={**place.options, **here}, wheels=wheels)
 
 

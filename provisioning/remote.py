@@ -10,7 +10,7 @@ import hashlib
 import io
 import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
@@ -45,6 +45,34 @@ class Outcome(NamedTuple):
         return lines[-1] if lines else f"exit code {self.code}"
 
 
+class Conversation:
+    """A script on a device that goes on for as long as it is talked to; it ends with the connection at the latest."""
+
+    def __init__(self, channel: paramiko.Channel, explained: Callable[["Outcome"], "Outcome"]) -> None:
+        self._channel = channel
+        self._explained = explained
+
+    def say(self, text: str) -> None:
+        """Write to its standard input, if it still listens."""
+        with contextlib.suppress(OSError):
+            self._channel.sendall(text.encode())
+
+    def line(self) -> str:
+        """Return the next line that it prints, or nothing if it has ended; raises RemoteError."""
+        found = b""
+        try:
+            while not found.endswith(b"\n") and (more := self._channel.recv(1)):
+                found += more
+        except OSError as error:
+            raise RemoteError(f"the connection broke ({error.__class__.__name__}): run it again") from error
+        return found.decode(errors="replace").strip()
+
+    def end(self) -> Outcome:
+        """Return what it came to; raises RemoteError if it was not let in."""
+        words = self._channel.makefile_stderr("rb").read().decode(errors="replace")
+        return self._explained(Outcome(self._channel.recv_exit_status(), "", words))
+
+
 class Remote:
     """An open connection to a device."""
 
@@ -52,19 +80,31 @@ class Remote:
         self._connection = connection
         self._device = device
         self._password = password
+        self._is_closed = False
+
+    def close(self) -> None:
+        """End the connection, from whatever thread: what goes on over it fails, and nothing more is begun."""
+        self._is_closed = True
+        self._connection.close()
+        if isinstance(self._connection.gateway, Connection):
+            self._connection.gateway.close()
 
     def run(self, script: str, *arguments: str, root: bool = False, timeout_s: float = 60) -> Outcome:
         """Run a POSIX shell script as the login, or as root; raises RemoteError if it cannot be run at all."""
-        words = ["sh", "-c", script, "fogguard", *arguments]
-        stdin = ""
-        if root and self._device.user != "root":
-            words = ["sudo", "-S", "-p", "", *words] if self._password else ["sudo", "-n", *words]
-            stdin = self._password + "\n" if self._password else ""
-        outcome = self._run("LC_ALL=C exec " + shlex.join(words), stdin, timeout_s)
-        if root and outcome.code and any(word in outcome.error for word in _SUDO_REFUSALS):
-            problem = "the sudo password is wrong" if self._password else "sudo asks for a password"
-            raise RemoteError(f"{problem}: add --ask-sudo-password, or give {self._device.user} NOPASSWD in sudoers")
-        return outcome
+        outcome = self._run(*self._command(script, arguments, root), timeout_s)
+        return self._let_in(outcome) if root else outcome
+
+    def converse(self, script: str, *arguments: str, timeout_s: float) -> Conversation:
+        """Start a script as root that goes on by itself, and may be silent for so long; raises RemoteError."""
+        command, stdin = self._command(script, arguments, root=True)
+        try:
+            channel = self._connection.transport.open_session(timeout=_CONNECT_S)
+            channel.settimeout(timeout_s)
+            channel.exec_command(command)
+            channel.sendall(stdin.encode())
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise RemoteError(f"the connection broke ({error.__class__.__name__}): run it again") from error
+        return Conversation(channel, self._let_in)
 
     def upload(self, source: IO[bytes], sha256: str, what: str) -> str:
         """Bring a file whose hash is `sha256` to the device, unless it is there; return its path there."""
@@ -82,14 +122,33 @@ class Remote:
             raise RemoteError(f"the connection broke while {what} was copied: run it again") from error
         except OSError as error:  # SFTP says no more than "Failure" when the disk is full
             self.run('rm -f "$1"', f"{name}.part")
-            raise RemoteError(f"{what} cannot be copied ({error}): is its disk full?") from error
+            hint = "is its disk full?" if str(error) == "Failure" else f"may {self._device.user} write to ~/{_UPLOADS}?"
+            raise RemoteError(f"{what} cannot be copied ({error}): {hint}") from error
         check = 'cd "$1" && echo "$2  $2.part" | sha256sum -c --status && sync "$2.part" && mv "$2.part" "$2"'
         if self.run(check, folder, sha256, timeout_s=300).code:
             self.run('rm -f "$1"', f"{name}.part")
             raise RemoteError(f"{what} arrived changed: run it again; if it stays so, the card or cable is bad")
         return name
 
+    def _let_in(self, outcome: Outcome) -> Outcome:
+        """Raise RemoteError if sudo refused."""
+        if outcome.code and any(word in outcome.error for word in _SUDO_REFUSALS):
+            problem = "the sudo password is wrong" if self._password else "sudo asks for a password"
+            raise RemoteError(f"{problem}: add --ask-sudo-password, or give {self._device.user} NOPASSWD in sudoers")
+        return outcome
+
+    def _command(self, script: str, arguments: Sequence[str], root: bool) -> tuple[str, str]:
+        """Return what runs a script, and what it must be told first."""
+        words = ["sh", "-c", script, "fogguard", *arguments]
+        stdin = ""
+        if root and self._device.user != "root":
+            words = ["sudo", "-S", "-p", "", *words] if self._password else ["sudo", "-n", *words]
+            stdin = self._password + "\n" if self._password else ""
+        return "LC_ALL=C exec " + shlex.join(words), stdin
+
     def _run(self, command: str, stdin: str, timeout_s: float) -> Outcome:
+        if self._is_closed:  # Fabric would open it again
+            raise RemoteError("interrupted")
         try:
             done = self._connection.run(
                 command, hide=True, warn=True, in_stream=io.StringIO(stdin), timeout=timeout_s, encoding="utf-8"
@@ -105,15 +164,11 @@ class Remote:
 def connect(device: Device, known_hosts: Path, password: str = "") -> Iterator[Remote]:
     """Yield a connection to a device; raises RemoteError."""
     connection = _connection(device, known_hosts)
-    try:
+    with contextlib.closing(Remote(connection, device, password)) as remote:
         with _explained(device, known_hosts):
             connection.open()
             _notice_death(connection)
-        yield Remote(connection, device, password)
-    finally:
-        connection.close()
-        if isinstance(connection.gateway, Connection):
-            connection.gateway.close()
+        yield remote
 
 
 def _notice_death(connection: Connection) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Collection, Container, Mapping
 from typing import Final, NamedTuple
 
 from edge_agent.bundle import Bundle
+from provisioning.claim import Claims, require_all
 from provisioning.crew import Crew
 from provisioning.deployment import Deployment, deployment_of
 from provisioning.errand import Errand, StepFailed
@@ -48,16 +49,17 @@ class Seen(NamedTuple):
         return any(step.name == "commit" for step in self.steps)
 
 
-def look(crew: Crew, bundle: Bundle) -> dict[str, Seen]:
-    """Return what each device that answers and is fit is to get."""
+def look(crew: Crew, bundle: Bundle, claims: Claims | None = None) -> dict[str, Seen]:
+    """Return what each device that answers and is fit is to get; raises Claimed if one cannot join `claims`."""
 
     def look_at(errand: Errand) -> Seen:
-        facts = errand.look()
+        facts = errand.look(claims=claims)
         errand.require_fit(facts, time.time())
         deployment = deployment_of(bundle, crew.inventory, errand.name, facts)
         return Seen(facts, deployment, plan(facts, deployment.wanted))
 
     found = crew.each(look_at)
+    require_all(crew.failed)
     plans = alike({name: each.steps for name, each in found.items()})
     return {name: each._replace(steps=plans[name]) for name, each in found.items()}
 

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from broker.errors import FailureFound, FogError
+from provisioning.own_wheel import PACKAGE, OwnWheel
 
 _PLATFORMS: Final = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 _LEFT_OUT: Final = frozenset({"tests", "__pycache__", "transformers", "quantization", "tools", "datasets", "bin"})
@@ -34,16 +36,28 @@ class WheelsError(FailureFound):
 
 
 class Target(NamedTuple):
-    """A kind of device: Python's version and the processor."""
+    """A kind of device: Python's version, the processor, and its owner's own onnxruntime, if any."""
 
     python: str
     arch: str
+    own: OwnWheel | None = None
 
     @property
     def environment(self) -> str:
         """The name of what a device of this kind gets."""
-        digest = hashlib.sha256(f"{_LAYOUT} {self} {lock(self.python)}".encode()).hexdigest()
+        kind = f"Target(python={self.python!r}, arch={self.arch!r})"
+        own = self.own.sha256 if self.own else ""
+        digest = hashlib.sha256(f"{_LAYOUT} {kind} {lock(self.python)}{own}".encode()).hexdigest()
         return f"python{self.python}-{self.arch}-{digest[:12]}"
+
+    @property
+    def requirements(self) -> str:
+        """What is installed for it: the locked wheels, or its own in place of one of them."""
+        locked = lock(self.python)
+        if self.own is None:
+            return locked
+        others = [each for each in re.split(r"(?m)^(?=\w)", locked) if not each.startswith(f"{PACKAGE}==")]
+        return "".join(others) + self.own.requirement
 
     @classmethod
     def parse(cls, text: str) -> "Target":
@@ -80,7 +94,7 @@ def wheelhouse(target: Target, say: Callable[[str], None]) -> Path:
         (folder / "wheels").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as name:
             requirements = Path(name) / "requirements.txt"
-            requirements.write_text(lock(target.python), encoding="utf-8")
+            requirements.write_text(target.requirements, encoding="utf-8")
             of_target = [*_pip_options(target, requirements), "--find-links", str(folder / "wheels")]
             _pip("download", "--dest", str(folder / "wheels"), *of_target)
             say(f"wheels for Python {target.python} on {target.arch}: installing them for the device")
@@ -93,7 +107,8 @@ def wheelhouse(target: Target, say: Callable[[str], None]) -> Path:
 
 
 def _pip_options(target: Target, requirements: Path) -> list[str]:
-    platforms = [word for name in _PLATFORMS for word in ("--platform", f"{name}_{target.arch}")]
+    names = [*_PLATFORMS, "linux"] if target.own else _PLATFORMS
+    platforms = [word for name in names for word in ("--platform", f"{name}_{target.arch}")]
     version = ("--python-version", target.python, "--implementation", "cp", "--only-binary=:all:", "--no-deps")
     return [*version, *platforms, "--require-hashes", "--requirement", str(requirements)]
 

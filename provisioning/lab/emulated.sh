@@ -10,6 +10,11 @@ done
 # Nor can it make user namespaces, as it has threads of its own; all else that hardens a service works.
 mkdir -p "$root/etc/systemd/system/service.d"
 printf '[Service]\nPrivateUsers=no\n' > "$root/etc/systemd/system/service.d/emulated.conf"
+# A hardened service has a /proc of its own, with this machine's processor; onnxruntime, misled, dies with SIGSEGV.
+# (Under another name than above: of two drop-ins of one name, systemd reads the more special one only.)
+mkdir -p "$root/etc/systemd/system/fogguard-agent.service.d"
+printf '[Service]\nBindReadOnlyPaths=/etc/lab/cpuinfo:/proc/cpuinfo\n' \
+  > "$root/etc/systemd/system/fogguard-agent.service.d/processor.conf"
 
 # It knows of the processor and the board what stands here.
 mkdir -p "$root/etc/lab/devicetree/base" "$root/etc/systemd/system.conf.d"

@@ -3,6 +3,7 @@ set -eu
 umask 022
 new=/etc/fogguard/.new
 rm -rf "$new"
+trap 'rm -rf "$new" "$1"' EXIT
 mkdir -p /etc/fogguard
 mkdir -m 700 "$new"
 tar -xpf "$1" -C "$new" --no-same-owner
@@ -12,5 +13,4 @@ tar -tf "$1" | while read -r file; do
   mv -fT "$new/$file" "/$file"
   sync "/$(dirname "$file")"
 done
-rm -rf "$new" "$1"
 systemctl daemon-reload

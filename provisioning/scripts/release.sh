@@ -4,6 +4,7 @@ umask 022
 releases=/opt/fogguard/releases
 new=$releases/.new-$2
 rm -rf "$new"
+trap 'rm -rf "$new" "$1"' EXIT
 mkdir -p "$new"
 tar -xf "$1" -C "$new" --no-same-owner
 cd "$new"
@@ -17,9 +18,7 @@ if [ -d "$releases/$2" ]; then
     mv -fT "$file" "$releases/$2/$file"
   done
   sync -f "$releases"
-  rm -rf "$new"
 else
   mv -T "$new" "$releases/$2"
 fi
 sync "$releases"
-rm -f "$1"

@@ -1,0 +1,32 @@
+"""Debian 13, as Raspberry Pi OS is made of it now: its systemd, its sudo and its Python do what Debian 12's do."""
+
+import pytest
+from fleets import NODES, bare_fleet, other_bundle, require_answers, require_serving
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory, bundle):
+    with bare_fleet(tmp_path_factory.mktemp("trixie"), bundle, "--suite", "trixie") as found:
+        yield found
+
+
+def test_a_fleet_of_debian_13_answers_over_tls_is_changed_and_goes_back(fleet):
+    doctor = fleet.provision("doctor")
+    assert all(device["ok"] for device in doctor["devices"].values())
+    fleet.provision("apply", fleet.bundle.path)
+    require_answers(fleet, fleet.bundle)
+    other = other_bundle(fleet)
+    fleet.provision("apply", other.path)
+    require_answers(fleet, other)
+    fleet.provision("rollback")
+    assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
+    require_answers(fleet, fleet.bundle)
+    for node in NODES:
+        (environment,) = fleet.shell(node, "ls /opt/fogguard/venvs").split()
+        assert environment.startswith("python3.13-")
+    fleet.lab("unplug", "f1")
+    fleet.lab("plug", "f1")
+    require_serving(fleet, "f1")
+    fleet.provision("status", fleet.bundle.path)
