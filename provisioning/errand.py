@@ -135,17 +135,17 @@ class Errand:
 
     def prepare(self, release: str) -> None:
         """Let the agent hold the bundle of `release` beside the one that it runs; raises StepFailed if it cannot."""
-        self._step("prepare", release)
+        self._exchange("prepare", release)
 
     def commit(self, release: str) -> None:
         """Let the agent run the bundle of `release`, which it holds; raises StepFailed."""
-        self._step("commit", release)
+        self._exchange("commit", release)
 
     def abandon(self) -> None:
         """Let the agent hold nothing but what it runs; raises StepFailed."""
-        self._step("abandon")
+        self._exchange("abandon")
 
-    def _step(self, script: str, *arguments: str) -> None:
+    def _exchange(self, script: str, *arguments: str) -> None:
         began_s = time.monotonic()
         self._say(" ".join((script, *arguments)))
         self._run(script, *arguments)

@@ -23,6 +23,7 @@ PREPARED = {
     "release": KEEP_ONLY_CURRENT,
     "files": "rm /etc/fogguard/signing.pub; sync -f /etc",
     "broker": "systemctl stop fogguard-broker",
+    "switch": "systemctl stop fogguard-agent",  # one that runs goes on: prepare and commit
     "tidy": "mkdir -p /opt/fogguard/releases/stray; sync -f /opt",
 }
 """What makes a device need a step, by its name."""
@@ -113,6 +114,8 @@ def test_a_power_cut_while_the_broker_moves_away_leaves_one_that_all_agree_on(fl
         ("f1", "self-test", 0.1),
         ("cloud", "broker", 0.05),
         ("f1", "switch", 0.1),
+        ("f1", "prepare", 0.05),
+        ("cloud", "commit", 0.05),
         ("f1", "tidy", 0.0),
     ],
 )
