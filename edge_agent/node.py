@@ -28,7 +28,7 @@ from edge_agent.metrics import Metrics, Stages
 from edge_agent.session import Session
 
 _log = logging.getLogger("fogguard.node")
-_DESCRIBED = 256
+_REMEMBERED = 256
 _encode_json = msgspec.json.Encoder().encode
 Publish = Callable[[str, bytes], None]
 Handler = Callable[[bytes, int], None]
@@ -70,7 +70,11 @@ class Node:
         self._clock = clock
         self._is_sink = name == manifest.sink
         self._bits = {source: 1 << position for position, source in enumerate(manifest.names)}
-        self._described = lru_cache(_DESCRIBED)(self._describe)
+        self._hears = {
+            self._bits[node]: sum(self._bits[source] for source in sources) for node, sources in manifest.inputs.items()
+        }
+        self._joined = lru_cache(_REMEMBERED)(self._join)
+        self._described = lru_cache(_REMEMBERED)(self._describe)
         upstream = ancestors(manifest.inputs, name)
         self._inputs = {node: sources for node, sources in manifest.inputs.items() if node in upstream | {name}}
         self._sensors = upstream & manifest.sensors.keys()
@@ -261,15 +265,13 @@ class Node:
             return
         closed_ns = self._clock()
         self._stages.wait.add(closed_ns - gathered.opened_ns)
-        present = [frame for frame in gathered.frames if frame is not None and not frame.is_null]
-        cut = CUT if gathered.missing or any(f.is_cut for f in gathered.frames if f is not None) else 0
-        contributors = 0
+        parts = tuple(None if f is None or f.is_null else f.contributors for f in gathered.frames)
+        contributors, is_partial = self._joined(parts)
+        is_cut = is_partial or gathered.missing or any(f.is_cut for f in gathered.frames if f is not None)
+        cut = CUT if is_cut else 0
         output: Vector | None = None
-        if present:
+        if any(part is not None for part in parts):
             output = self._session.step([None if f is None else f.values for f in gathered.frames])
-            contributors = self._bits[self.name]
-            for frame in present:
-                contributors |= frame.contributors
             self._stages.infer.add(self._clock() - closed_ns)
         else:
             self.counters.null += 1
@@ -301,6 +303,25 @@ class Node:
             origin_ns=gathered.origin_ns,
         )
         self._publish(self._topics.result, _encode_json(answer))
+
+    def _join(self, parts: tuple[int | None, ...]) -> tuple[int, bool]:
+        """Return the bits of all whose units are in a step, and whether a node did without one of them that it hears.
+
+        That happens when a source is suspected, or too late, at one node only: its vector comes by another way.
+
+        Args:
+            parts: The contributors of each source's vector, None where there is none, in the order of the sources.
+        """
+        whole = 0 if all(part is None for part in parts) else self._bits[self.name]
+        for part in parts:
+            whole |= part or 0
+        for source, part in zip(self._expected, parts, strict=True):
+            if part is None:
+                if whole & self._bits[source]:
+                    return whole, True
+            elif any(heard & whole & ~part for node, heard in self._hears.items() if node & part):
+                return whole, True
+        return whole, False
 
     def _describe(self, contributors: int) -> tuple[tuple[str, ...], float | None]:
         """Return the names behind the bits, and the accuracy that is predicted if no other node is alive."""

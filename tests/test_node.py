@@ -74,6 +74,31 @@ def test_a_dead_source_is_not_waited_for(bundle, rows):
     assert [answer.complete for answer in fog.answers] == [True]
 
 
+DEAD = encode_status(Status(online=False, epoch=1, reason="lost"))
+
+
+def test_a_source_that_one_node_alone_does_without_makes_the_answer_incomplete(bundle, rows):
+    fog = Fog(bundle, {"e1", "f1", "f2"})
+    fog.nodes["f2"].on_message(TOPICS.status("e1"), DEAD, 0)  # nobody else believes it
+    fog.sense(1, {"iot": Composed(bundle).sensed(rows)["iot"][0]})
+    fog.settle()
+    (answer,) = fog.answers
+    assert set(answer.contributors) == {"iot", "e1", "f2", "f1", "cloud"}
+    assert not answer.complete
+
+
+@pytest.mark.parametrize(("through", "is_cut"), [(("iot", "f2"), False), (("iot", "e1", "f2"), True)])
+def test_a_node_that_did_without_a_source_says_so_if_that_one_lives(bundle, rows, through, is_cut):
+    fog = Fog(bundle, {"f1", "f2"})
+    sent = []
+    f1 = fog.nodes["f1"]
+    f1._publish = lambda topic, payload: sent.append(payload)
+    bits = sum(1 << bundle.manifest.names.index(name) for name in through)
+    vector = np.ones(bundle.manifest.entry("f2").shape, np.float32)
+    f1.on_message(TOPICS.tensor("f2"), encode(Frame(1, 1, bundle.id, vector, bits)), 0)
+    assert decode(sent[-1]).is_cut is is_cut
+
+
 def test_a_node_waits_for_each_of_its_sensors_though_no_other_node_hears_them(bundle, rows):
     nodes = dict(bundle.manifest.nodes)
     sensors = {**bundle.manifest.sensors, "e1": nodes.pop("e1")}  # f2 is then fed by two sensors, and by nothing else
