@@ -38,7 +38,8 @@ def load_current(config: Config) -> Bundle:
 
 def _load(config: Config, path: str) -> Bundle:
     verify_key = load_public_key(Path(config.verify_key)) if config.verify_key else None
-    return load(Path(path).resolve(), verify_key)
+    # Where a link leads now: manifest and graph are of one bundle though it moves. What is not there keeps its name.
+    return load(Path(path).resolve() if _is_there(path) else Path(path), verify_key)
 
 
 def _is_there(path: str) -> bool:
