@@ -8,6 +8,7 @@ any more, not even the own beats.
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,9 +26,11 @@ from edge_agent.exchange import Exchange, load_current
 from edge_agent.generations import Generations
 from edge_agent.memory import give_back
 from edge_agent.node import Node
-from edge_agent.sensor import Sensor
 from edge_agent.service import Supervisor
 from edge_agent.session import Session
+
+if TYPE_CHECKING:
+    from edge_agent.sensor import Sensor
 
 _METRICS_EVERY_S = 1.0
 _FAREWELL_S = 1.0
@@ -145,10 +148,12 @@ class Agent:
             held = Generations(bundle.id, node_of(bundle, session), topics, self._publish)
             self._held, self._exchange = held, Exchange(config, bundle.manifest.wiring, held, load_node)
         else:
+            from edge_agent import sensor  # brings what a node has no use for, and 1 MB
+
             known = (config.node, bundle, session, topics, self._publish, time.monotonic_ns)
-            sensor = Sensor(*known, source=config.source, beat_ms=beat_ms)
-            sensor.warm_up()
-            self._held = Generations(bundle.id, sensor, topics, self._publish)
+            member = sensor.Sensor(*known, source=config.source, beat_ms=beat_ms)
+            member.warm_up()
+            self._held = Generations(bundle.id, member, topics, self._publish)
         first, *others = brokers_of(config)
         self._link = Link(
             first,

@@ -9,7 +9,6 @@ import msgspec
 from broker.errors import FogError
 from edge_agent.agent import report_hung, run
 from edge_agent.config import load_config
-from edge_agent.selftest import self_test
 from edge_agent.service import HangUp, StopSignal, Supervisor, log_to_stderr
 
 
@@ -36,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.hung:
             report_hung(config)
         elif options.self_test:
+            from edge_agent.selftest import self_test  # what serves has no use for it
+
             bundle = options.bundle or config.bundle
             print(self_test(msgspec.structs.replace(config, bundle=bundle)))  # noqa: T201
         else:

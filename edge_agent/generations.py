@@ -13,12 +13,14 @@ With one bundle, all this is one comparison a message.
 """
 
 from collections.abc import Collection
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from broker.frame import bundle_of
 from broker.topics import Topics
 from edge_agent.node import Node, Publish
-from edge_agent.sensor import Sensor
+
+if TYPE_CHECKING:
+    from edge_agent.sensor import Sensor  # brings what a node has no use for, and 1 MB
 
 IDLE_NS: Final = 5_000_000_000
 """How long nothing must have come for an old bundle; the others may take as long to be told to run the new one."""
@@ -26,7 +28,7 @@ _LAST_NS: Final = 60_000_000_000
 """An old bundle is dropped after this, though somebody still sends frames for it."""
 
 
-Member = TypeVar("Member", Node, Sensor)
+Member = TypeVar("Member", Node, "Sensor")
 
 
 class Generations(Generic[Member]):
