@@ -75,11 +75,13 @@ class Pulse:
     def hear(self, now_ns: int, interval_ns: int | None = None) -> None:
         """Take in a sign, with what it promises about the next.
 
-        The slack is the worst lateness, halved every ten seconds; a silence counts for no more than what was
-        tolerated, so that one long freeze does not make the next hard to see.
+        The slack is the worst lateness that was tolerated, halved every ten seconds. A silence that was not tolerated
+        adds half of what may be missed, at the most: however often a node freezes, the next time is seen as soon.
         """
         silence_ns = max(0, now_ns - self._heard_ns)
-        late_ns = min(silence_ns - self._interval_ns, self.limit_ns)
+        late_ns: float = silence_ns - self._interval_ns
+        if silence_ns > self.limit_ns:
+            late_ns = min(late_ns, self._missed * self._interval_ns / 2)
         self._slack_ns = max(self._slack_ns * 0.5 ** (silence_ns / _HALF_LIFE_NS), late_ns)
         self._heard_ns = now_ns
         self._interval_ns = interval_ns or self._interval_ns
