@@ -63,6 +63,7 @@ def test_a_file_that_tells_no_deadlines_is_refused(tmp_path, text, complaint):
         load_deadlines(tmp_path / "none.json", ("e1",))
 
 
+@pytest.mark.slow
 def test_a_fleets_deadlines_are_measured_exported_and_kept(fogguard, run_path, bundle, tmp_path):
     with (
         running_broker(None) as url,

@@ -112,6 +112,7 @@ def has_run(tmp_path, seconds):
     return (tmp_path / "d.json").exists() and told(tmp_path)["elapsed_s"] >= seconds
 
 
+@pytest.mark.slow
 def test_a_drill_that_is_killed_leaves_a_readable_file_and_goes_on_from_there(fogguard, bundle, tmp_path):
     (tmp_path / "s.toml").write_text(SCENARIO)
     arguments = (bundle.path, "s.toml", "--for", "9s")
@@ -178,6 +179,7 @@ def test_a_label_that_was_not_predicted_fails_the_drill(bundle):
         require_as_predicted(found)
 
 
+@pytest.mark.slow
 def test_a_broker_that_goes_away_is_an_outage_and_no_lost_step(bundle):
     plan = Plan(mode="scenario", events=(Event(at=90, do="kill", node="f1"),), seconds=100)
     with LocalBroker(None) as own:
@@ -212,6 +214,7 @@ def foreign_fleet(bundle, folder):
         yield url, agents
 
 
+@pytest.mark.slow
 def test_an_operator_is_told_what_to_unplug_and_whatever_he_does_is_seen(bundle, tmp_path):
     patience = ("--hold", "2s", "--patience", "4s", "--json", "d.json")
     with foreign_fleet(bundle, tmp_path / "fleet") as (url, agents):

@@ -86,6 +86,7 @@ def test_all_move_when_the_first_broker_dies_and_return_together_when_told(bundl
         assert (again.returncode, f"0 came back to {first}, 4 were there" in again.stdout) == (0, True), again.stderr
 
 
+@pytest.mark.slow
 def test_nobody_moves_if_one_of_them_cannot(bundle, tmp_path):
     """f1 has another first broker in its list, which is not there."""
     with contextlib.ExitStack() as stack:

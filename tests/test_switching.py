@@ -19,6 +19,7 @@ def fed_until(driver, is_over):
     assert is_over()
 
 
+@pytest.mark.slow
 def test_under_load_no_step_is_lost_or_mixed_and_memory_falls_back(fogguard, bundle, other, tmp_path):
     file = tmp_path / "switch.json"
     done = fogguard("bench", "switch", bundle.path, other.path, "--still", 1, "--rate", 200, "--json", file)

@@ -132,6 +132,7 @@ def test_an_observer_that_hears_nothing_knows_nothing():
     assert [(each.at_s, each.node, each.state) for each in observer.seen.changes] == [(5, "f1", "dead")]
 
 
+@pytest.mark.slow
 def test_a_fleet_is_observed_estimated_and_evaluated(fogguard, bundle, tmp_path):
     (tmp_path / "fleet").mkdir()
     with running_broker() as url, LocalFleet(bundle, [url], "house", tmp_path / "fleet") as agents:
