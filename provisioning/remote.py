@@ -96,6 +96,7 @@ class Remote:
 
     def converse(self, script: str, *arguments: str, timeout_s: float) -> Conversation:
         """Start a script as root that goes on by itself, and may be silent for so long; raises RemoteError."""
+        self.run(":", root=True)  # sudo would wait for a better password for as long as there may be one
         command, stdin = self._command(script, arguments, root=True)
         try:
             channel = self._connection.transport.open_session(timeout=_CONNECT_S)
