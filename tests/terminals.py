@@ -52,7 +52,7 @@ class Terminal:
                 time.sleep(0.1)
 
     def end(self):
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + 90
         while self.process.poll() is None and time.monotonic() < ends:
             self.take()
         return self.process.wait(1)
