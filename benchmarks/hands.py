@@ -1,16 +1,10 @@
-"""What pulls the plugs in a drill: signals to the agents of this machine, or the devices of a lab."""
+"""What pulls the plugs: signals to the agents of this machine, or nobody; lab_hands.py has those of a lab."""
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from benchmarks.scenario import Verb
 from broker.errors import FogError
-from provisioning.lab import fleet, store
-from provisioning.lab.layout import Device, Lab
 from provisioning.local import LocalFleet
-
-_SLOW_PERCENT, _LOSS_PERCENT = 5.0, 10.0
 
 
 class Hands(Protocol):
@@ -50,50 +44,6 @@ class LocalHands:
 
     def finish(self) -> None:
         """Return: all is done at once."""
-
-
-class LabHands:
-    """The plugs, cables and processors of a lab's devices; booting takes seconds, so a thread does it, in order."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._thread = ThreadPoolExecutor(1, "drill-hands")
-        self._thread.submit(lambda: None).result()  # it stays in the network namespace where it began
-        self._under_way: list[Future[None]] = []
-
-    def do(self, verb: Verb, node: str) -> None:
-        """Let something go wrong with a device."""
-        actions: dict[Verb, Callable[[Lab, Device], None]] = {
-            "unplug": fleet.unplug,
-            "kill": fleet.kill,
-            "freeze": fleet.freeze,
-            "cut": fleet.cut,
-            "slow": lambda lab, device: fleet.slow(lab, device, _SLOW_PERCENT, None, None),
-            "lossy": lambda lab, device: fleet.lossy(lab, device, _LOSS_PERCENT),
-        }
-        self._submit(actions[verb], node)
-
-    def undo(self, verb: Verb, node: str) -> None:
-        """Plug a device in, thaw or heal it."""
-        actions = {"unplug": fleet.plug, "kill": fleet.plug, "freeze": fleet.thaw}
-        self._submit(actions.get(verb, fleet.heal), node)
-
-    def check(self) -> None:
-        """Raise what an action raised."""
-        while self._under_way and self._under_way[0].done():
-            self._under_way.pop(0).result()
-
-    def finish(self) -> None:
-        """Wait until the devices are as they were asked to be; raises what an action raised."""
-        self._thread.shutdown()
-        self.check()
-
-    def _submit(self, action: Callable[[Lab, Device], None], node: str) -> None:
-        def act() -> None:
-            with store.opened(self._name) as lab:
-                action(lab, lab.device(node))
-
-        self._under_way.append(self._thread.submit(act))
 
 
 class NoHands:

@@ -3,16 +3,16 @@
 import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.fleet import Trial, running_trial
-from benchmarks.hands import Hands, LabHands, LocalHands, NoHands
+from benchmarks.hands import Hands, LocalHands, NoHands
 from benchmarks.scenario import LAB_VERBS, LOCAL_VERBS, Verb
 from broker.errors import FogError
 from broker.tls import Tls, files_of
-from provisioning.inventory import load_inventory
-from provisioning.lab import network, programs, store
-from provisioning.lab.layout import Lab
+
+if TYPE_CHECKING:
+    from provisioning.lab.layout import Lab
 
 
 class Place(NamedTuple):
@@ -25,7 +25,7 @@ class Place(NamedTuple):
     fleet: str | None
     tls: Tls | None
     local: bool
-    lab: Lab | None
+    lab: "Lab | None"
     verbs: tuple[Verb, ...]
 
 
@@ -39,6 +39,9 @@ def place_of(
 ) -> Place:
     """Return where the fleet is; raises FogError if the options do not go together."""
     if lab is not None:
+        from provisioning.inventory import load_inventory  # what follows needs more than local fleets do
+        from provisioning.lab import programs, store
+
         programs.require_root()
         there = store.find(lab)
         if there is None:
@@ -63,6 +66,9 @@ def trial_at(place: Place, path: Path, **options: Any) -> Iterator[tuple[Trial, 
     """
     hands: Hands = NoHands()
     if place.lab is not None:
+        from benchmarks.lab_hands import LabHands
+        from provisioning.lab import network
+
         hands = LabHands(place.lab.name)  # its thread stays in the network where it begins
         network.enter(place.lab.namespace)
     where: dict[str, Any] = {"broker": place.broker, "local": place.local, "fleet": place.fleet, "tls": place.tls}
