@@ -133,7 +133,10 @@ class Link:
     ) -> None:
         """Disconnect cleanly, which withholds the last will; after an error, drop the socket instead."""
         if kind is not None:
+            connection: Any = self._client.socket()
             self.drop()
+            if connection is not None:
+                connection.close()  # nobody polls any more, so paho would leave it to the garbage collector
         else:
             self._client.disconnect()
             self.poll_until(lambda: not self._client.want_write(), 0.5)
