@@ -95,16 +95,16 @@ def test_what_arrives_changed_is_refused_and_not_kept(fleet, other):
 
 @pytest.fixture(scope="module")
 def clocks(tmp_path_factory):
-    """Make a library with which a device's clock is so many days wrong."""
+    """Make a library to preload, with which a device's clock is so many days wrong."""
     if shutil.which("cc") is None:
         pytest.skip("no C compiler on this machine: apt-get install gcc libc6-dev")
 
     def built(days):
-        library = tmp_path_factory.mktemp("clock") / "clock.so"
+        preloaded = tmp_path_factory.mktemp("clock") / "clock.so"
         source = Path(__file__).with_name("clock.c")
         offset = f"-DCLOCK_OFFSET=({days * DAY_S}L)"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", offset, "-o", library, source], check=True)
-        return library
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", offset, "-o", preloaded, source], check=True)
+        return preloaded
 
     return built
 
@@ -112,14 +112,14 @@ def clocks(tmp_path_factory):
 class WrongClock:
     """A device whose programs, from their next start on, see another time; put right at the end of the block."""
 
-    def __init__(self, fleet, device, library):
-        self.fleet, self.device, self.library = fleet, device, library
+    def __init__(self, fleet, device, preloaded):
+        self.fleet, self.device, self.preloaded = fleet, device, preloaded
 
     def __enter__(self):
         found = load_inventory(self.fleet.file).devices[self.device]
         known = self.fleet.folder / "known_hosts"
         login = ["-F", "none", "-i", found.key, "-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes"]
-        subprocess.run(["scp", "-q", *login, self.library, f"{found.user}@{found.address}:/tmp/"], check=True)
+        subprocess.run(["scp", "-q", *login, self.preloaded, f"{found.user}@{found.address}:/tmp/"], check=True)
         self.fleet.shell(
             self.device,
             "install -m 755 /tmp/clock.so /usr/lib/clock.so && sync -f /usr/lib && "
