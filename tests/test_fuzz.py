@@ -28,7 +28,7 @@ from edge_agent.node import Node
 T = Topics("test")
 _log = logging.getLogger("fuzz")
 LIMIT_BYTES = 1 << 20
-REASONS = {"length", "magic", "version", "flags", "dtype", "shape", "size", "bundle", "status", "command"}
+REASONS = {"length", "magic", "version", "flags", "dtype", "shape", "size", "bundle", "epoch", "status", "command"}
 seeds = st.integers(0, (1 << 64) - 1)
 
 
