@@ -8,6 +8,9 @@ import typer
 from benchmarks.options import BundlePath, Json, TlsFolder, require_writable, write
 from broker.errors import FogError
 
+Brokers = Annotated[
+    str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS; several with commas, in the agents' order.")
+]
 owner = typer.Typer()
 pki = typer.Typer(no_args_is_help=True, help="Make the certificates and keys of a fleet.")
 owner.add_typer(pki, name="pki")
@@ -67,9 +70,7 @@ def ask(
         Literal["ping", "metrics", "probe", "return"],
         typer.Argument(help="What; return: go back to the first broker; probe: would it let you in?"),
     ] = "ping",
-    broker: Annotated[
-        str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS; several with commas, in the agents' order.")
-    ] = "mqtt://127.0.0.1:1883",
+    broker: Brokers = "mqtt://127.0.0.1:1883",
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:
@@ -120,9 +121,7 @@ def deadlines(
     bundle: BundlePath,
     fleet: Annotated[str | None, typer.Option(help="The fleet's name. [default: the bundle's]")] = None,
     margin: Annotated[float, typer.Option(help="How many times the 99th percentile a hop may take.", min=1)] = 4.0,
-    broker: Annotated[
-        str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS; several with commas, in the agents' order.")
-    ] = "mqtt://127.0.0.1:1883",
+    broker: Brokers = "mqtt://127.0.0.1:1883",
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:

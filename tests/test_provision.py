@@ -291,7 +291,8 @@ def test_a_sensor_beside_a_node_feeds_the_fleet_also_when_that_node_is_down(flee
     fleet.shell("e1", "mkfifo -m 644 /srv/iot")
     fleet.file.write_text(plain.replace('kind = "replay"', 'kind = "csv"\noptions = { file = "/srv/iot" }'))
     report = fleet.provision("apply", fleet.bundle.path)
-    assert changes(report)["e1"][:5] == ["release", "files", "self-test", "switch", "sensors"]
+    steps = [step for step in changes(report)["e1"] if step != "tidy"]  # an earlier test may have left a release
+    assert steps == ["release", "files", "self-test", "switch", "sensors"]
     assert changes(fleet.provision("apply", fleet.bundle.path)) == {name: [] for name in NODES}
     exposure = fleet.shell("e1", "systemd-analyze security --no-pager fogguard-sensor-iot | tail -n 1")
     assert float(re.search(r"service: ([\d.]+)", exposure)[1]) <= 2.0, exposure
