@@ -57,6 +57,7 @@ def require_whole(found):
 
 
 @pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
+@pytest.mark.slow
 def test_a_scenario_is_played_and_every_label_is_the_predicted_one(fogguard, bundle, tmp_path, kind):
     (tmp_path / "s.toml").write_text(SCENARIO)
     done = fogguard("drill", bundle.path, "s.toml", "--broker", kind, "--json", "d.json")
@@ -79,6 +80,7 @@ def test_a_scenario_is_played_and_every_label_is_the_predicted_one(fogguard, bun
     assert f"{sum(each['n'] for each in found['masks'])} labels equal, 0 steps lost" in done.stdout
 
 
+@pytest.mark.slow
 def test_chance_draws_from_the_setting_and_tells_what_it_comes_to_in_the_long_run(fogguard, bundle, tmp_path):
     arguments = ("--random", "--setting", "hazardous", "--every", "1s", "--for", "6s", "--seed", 4, "--by", "freeze")
     done = fogguard("drill", bundle.path, *arguments, "--json", "d.json")

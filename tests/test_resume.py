@@ -69,6 +69,7 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path):
         train(SPEC, load_data("watch"), VARIANTS["fogguard"], [0], checkpoint=checkpoint)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_learnt_and_the_same_command_goes_on(tmp_path):
     text = load_spec("watch").text.replace("epochs = 40", "epochs = 4000")
     (tmp_path / "fog.toml").write_text(text)

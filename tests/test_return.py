@@ -41,6 +41,7 @@ def where_alive(url, nodes, fleet):
     return {node for node in nodes if node in last and last[node]["online"]}
 
 
+@pytest.mark.slow
 def test_all_move_when_the_first_broker_dies_and_return_together_when_told(bundle, tmp_path):
     manifest = bundle.manifest
     everyone = frozenset(manifest.order)

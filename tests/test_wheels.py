@@ -46,6 +46,7 @@ def test_a_target_that_there_is_no_onnxruntime_for_is_refused(text):
         Target.parse(text)
 
 
+@pytest.mark.slow
 def test_wheels_for_another_processor_are_installed_here_and_not_downloaded_again(cache, monkeypatch):
     said = []
     archive = wheelhouse(Target("3.13", "aarch64"), said.append)
