@@ -132,14 +132,14 @@ class Link:
         self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Disconnect cleanly, which withholds the last will; after an error, drop the socket instead."""
+        connection: Any = self._client.socket()
         if kind is not None:
-            connection: Any = self._client.socket()
             self.drop()
-            if connection is not None:
-                connection.close()  # nobody polls any more, so paho would leave it to the garbage collector
-        else:
+        elif connection is not None:
             self._client.disconnect()
-            self.poll_until(lambda: not self._client.want_write(), 0.5)
+            self.poll_until(lambda: self._client.socket() is None or not self._client.want_write(), 0.5)
+        if connection is not None:
+            connection.close()  # nobody polls any more, so paho would leave it to the garbage collector
         self.is_up = False
 
     def connect(self, timeout_s: float = _HANDSHAKE_S) -> None:

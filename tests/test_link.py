@@ -69,6 +69,15 @@ def test_a_lost_link_leaves_its_last_will_and_a_farewell_leaves_none(broker):
     assert received == [("s/unplugged", b"lost")]
 
 
+def test_a_link_that_ends_when_its_connection_is_broken_makes_no_other(broker):
+    with Link(broker, "n") as link:
+        link.connect()
+        connection = link._client.socket()
+        link.drop()
+    assert link._client.socket() is None
+    assert connection.fileno() == -1
+
+
 def test_an_exception_in_a_handler_is_raised_where_poll_was_called(broker):
     def handler(_topic, _payload):
         raise ZeroDivisionError
