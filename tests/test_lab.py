@@ -212,7 +212,8 @@ def test_a_slow_cable_takes_its_time(lab):
 
 
 def received(lab, sent=300):
-    told = lab("ssh", "d2", f"ping -q -i 0.005 -c {sent} -W 1 d1 || true")
+    first = "ping -q -c 1 -w 20 d1 > /dev/null"  # until a packet gets through, there may be no address to send to
+    told = lab("ssh", "d2", f"{first} && ping -q -i 0.005 -c {sent} -W 1 d1 || true")
     return int(re.search(r"(\d+) received", told)[1]) / sent
 
 
