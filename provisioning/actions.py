@@ -9,11 +9,13 @@ from provisioning import doctor
 from provisioning.certificates import now
 from provisioning.claim import Claims, require_all
 from provisioning.crew import Crew, Report, Say
+from provisioning.deployment import deployment_of, target_of
 from provisioning.errand import Errand, StepFailed
 from provisioning.facts import Facts, Service
 from provisioning.inventory import Inventory
-from provisioning.plan import Step, is_exchangeable
+from provisioning.plan import Step, is_exchangeable, plan
 from provisioning.rollout import Seen, exchange, look, roll_out
+from provisioning.room import Room, examine_room, room_of, room_of_any
 from provisioning.units import AGENT, BROKER, service_of
 from provisioning.validity import examine_certificates
 
@@ -30,9 +32,12 @@ class Health(NamedTuple):
 
 
 def examine(
-    inventory: Inventory, names: Iterable[str], password: str, say: Say
+    inventory: Inventory, bundle: Bundle | None, names: Iterable[str], password: str, say: Say
 ) -> tuple[Report, dict[str, list[doctor.Finding]]]:
-    """Return what fits on each device and what does not; a device that is not fit is not ok."""
+    """Return what fits on each device and what does not; a device that is not fit is not ok.
+
+    Without `bundle` there must be room for some bundle.
+    """
     reasons: dict[str, str] = {}
     with Crew(inventory, names, password, say) as crew:
 
@@ -40,6 +45,8 @@ def examine(
             facts = errand.look(needs_root=False)
             device, carries = inventory.devices[errand.name], inventory.broker.device == errand.name
             found = doctor.examine(facts, device, carries_broker=carries, now_s=time.time())
+            if not doctor.unfit(found):
+                found += examine_room(facts, _room(inventory, bundle, errand.name, facts))
             return [*found, *examine_certificates(inventory, errand.name, now())]
 
         def require_fit(errand: Errand) -> None:
@@ -49,6 +56,13 @@ def examine(
         findings = crew.each(look_at)
         crew.each(require_fit, findings)
         return crew.report(reasons), findings
+
+
+def _room(inventory: Inventory, bundle: Bundle | None, device: str, facts: Facts) -> Room:
+    if bundle is None:
+        return room_of_any(target_of(inventory, device, facts)[1], facts)
+    deployment = deployment_of(bundle, inventory, device, facts)
+    return room_of(plan(facts, deployment.wanted), deployment, facts)
 
 
 def plan_fleet(

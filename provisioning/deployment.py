@@ -48,10 +48,7 @@ def load_for(inventory: Inventory, path: Path) -> Bundle:
 def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Facts) -> Deployment:
     """Return what goes to `device`, which must be fit; raises FogError."""
     has_broker = inventory.broker.device == device
-    python = chosen_python(facts)
-    if python is None:
-        raise AssertionError(f"{device} is not fit, and should have been refused")
-    target = Target(python.version, facts.machine, _own_wheel(inventory, device, python, facts))
+    python, target = target_of(inventory, device, facts)
     release: Release | None = None
     files, services = Files(), tuple[str, ...]()
     if members := inventory.members(device):
@@ -70,6 +67,14 @@ def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Fact
         sensors=services,
     )
     return Deployment(wanted, release, files, python, target)
+
+
+def target_of(inventory: Inventory, device: str, facts: Facts) -> tuple[Python, Target]:
+    """Return the interpreter that a device, which must be fit, is served by, and what is installed for it."""
+    python = chosen_python(facts)
+    if python is None:
+        raise AssertionError(f"{device} is not fit, and should have been refused")
+    return python, Target(python.version, facts.machine, _own_wheel(inventory, device, python, facts))
 
 
 def _own_wheel(inventory: Inventory, device: str, python: Python, facts: Facts) -> OwnWheel | None:

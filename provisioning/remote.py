@@ -8,6 +8,7 @@ import base64
 import contextlib
 import hashlib
 import io
+import os
 import shlex
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,10 @@ _SUDO_REFUSALS: Final = ("sudo: a password is required", "sudo: no password was 
 
 class RemoteError(FailureFound):
     """A device cannot be reached, or refuses what it was asked."""
+
+
+class NoRoom(RemoteError):
+    """A device's disk has no room for what is copied there."""
 
 
 class Outcome(NamedTuple):
@@ -123,6 +128,9 @@ class Remote:
             raise RemoteError(f"the connection broke while {what} was copied: run it again") from error
         except OSError as error:  # SFTP says no more than "Failure" when the disk is full
             self.run('rm -f "$1"', f"{name}.part")
+            free_mb = self.free_mb(folder)
+            if str(error) == "Failure" and free_mb << 20 <= source.seek(0, os.SEEK_END):
+                raise NoRoom(f"{what} cannot be copied, {free_mb} MB free in {folder}") from error
             hint = "is its disk full?" if str(error) == "Failure" else f"may {self._device.user} write to ~/{_UPLOADS}?"
             raise RemoteError(f"{what} cannot be copied ({error}): {hint}") from error
         check = 'cd "$1" && echo "$2  $2.part" | sha256sum -c --status && sync "$2.part" && mv "$2.part" "$2"'
@@ -130,6 +138,10 @@ class Remote:
             self.run('rm -f "$1"', f"{name}.part")
             raise RemoteError(f"{what} arrived changed: run it again; if it stays so, the card or cable is bad")
         return name
+
+    def free_mb(self, folder: str) -> int:
+        """Return how much is free on the file system of a folder; raises RemoteError."""
+        return int(self.run('df -Pk "$1" | tail -n 1', folder).out.split()[3]) // 1024
 
     def _let_in(self, outcome: Outcome) -> Outcome:
         """Raise RemoteError if sudo refused."""

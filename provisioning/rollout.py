@@ -27,6 +27,7 @@ from provisioning.deployment import Deployment, deployment_of
 from provisioning.errand import Errand, StepFailed
 from provisioning.facts import Facts
 from provisioning.plan import STAGED, Step, alike, plan
+from provisioning.room import room_of
 
 _SWITCHED: Final = frozenset({"broker", "switch", "abandon", "sensors", "retire"})
 
@@ -56,7 +57,9 @@ def look(crew: Crew, bundle: Bundle, claims: Claims | None = None) -> dict[str, 
         facts = errand.look(claims=claims)
         errand.require_fit(facts, time.time())
         deployment = deployment_of(bundle, crew.inventory, errand.name, facts)
-        return Seen(facts, deployment, plan(facts, deployment.wanted))
+        steps = plan(facts, deployment.wanted)
+        errand.require_room(facts, room_of(steps, deployment, facts))
+        return Seen(facts, deployment, steps)
 
     found = crew.each(look_at)
     require_all(crew.failed)
