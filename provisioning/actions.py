@@ -125,7 +125,7 @@ def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say
         feeds = any(inventory.sensors_on(name) for name in chosen)  # a sensor is started with its bundle
         if not feeds and all(is_exchangeable(found, found.previous_base) for found in facts.values()):
             (sink,) = {found.sink for found in facts.values()}
-            exchange(crew, {name: found.previous for name, found in facts.items()}, sink)
+            exchange(crew, {name: (found.current, found.previous) for name, found in facts.items()}, sink)
         else:
             crew.each(lambda errand: errand.go_back(facts[errand.name].previous))
         return crew.report({name: f"back on bundle {bundle}" for name, bundle in bundles.items()})

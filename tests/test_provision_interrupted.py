@@ -62,6 +62,8 @@ def require_finished(fleet, bundle):
         ("f1", "looking", 0.1),
         ("cloud", "packages", 0.5),
         ("cloud", "broker", 0.1),
+        ("cloud", "prepare", 0.05),
+        ("cloud", "commit", 0.05),
         ("f1", "tidy", 0.05),
     ],
 )
