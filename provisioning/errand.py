@@ -14,6 +14,7 @@ import msgspec
 from broker.errors import FailureFound
 from provisioning import doctor, packages
 from provisioning.claim import Claims, who
+from provisioning.counting import counting
 from provisioning.deployment import Deployment
 from provisioning.facts import SCRIPT, Facts, parse_facts
 from provisioning.inventory import Inventory
@@ -61,6 +62,8 @@ class Errand:
     ) -> None:
         self.name = name
         self.reports: list[StepReport] = []
+        self.told = ""
+        """What the self-test found."""
         self._device = inventory.devices[name]
         self._inventory = inventory
         self._password = password
@@ -125,7 +128,7 @@ class Errand:
             case "files":
                 self._files(step, deployment)
             case "self-test":
-                self._run("self-test", deployment.wanted.release, root=False)
+                self._self_test(deployment.wanted.release)
             case "broker":
                 self._run("broker")
             case "switch":
@@ -196,6 +199,16 @@ class Errand:
         files = {path.lstrip("/"): data for path, data in deployment.files.items() if path in step.names}
         self._upload_and_run("files", pack(files, {path: mode_of(path) for path in files}))
 
+    def _self_test(self, release: str) -> None:
+        node = self._device.node
+        if not node or self._inventory.provider_of(node).is_cpu:
+            outcome = self._run("self-test", release, root=False)
+        else:
+            self._run("self-test", release, "sensors", root=False)
+            with counting(self._say) as hear:
+                outcome = self._run("self-test-as-agent", release, hear=hear)
+        self.told = outcome.out.strip().rpartition("\n")[2]
+
     def _upload_and_run(self, script: str, archive: bytes, *arguments: str) -> None:
         sha256 = hashlib.sha256(archive).hexdigest()
         path = self._upload(io.BytesIO(archive), sha256, f"its {script}")
@@ -208,10 +221,11 @@ class Errand:
             needed = self._room.opt if self._room.home is None else self._room.home
             raise StepFailed(f"{error}: make room: {megabytes(needed)} MB are needed") from error
 
-    def _run(self, script: str, *arguments: str, root: bool = True) -> Outcome:
-        outcome = self._open.run(
-            _step(script) if root else _script(script), *arguments, root=root, timeout_s=_INSTALL_S
-        )
+    def _run(
+        self, script: str, *arguments: str, root: bool = True, hear: Callable[[str], None] | None = None
+    ) -> Outcome:
+        text = _step(script) if root else _script(script)
+        outcome = self._open.run(text, *arguments, root=root, timeout_s=_INSTALL_S, hear=hear)
         self._require(script, outcome)
         return outcome
 

@@ -50,6 +50,18 @@ class Outcome(NamedTuple):
         return lines[-1] if lines else f"exit code {self.code}"
 
 
+class _Ear(io.StringIO):
+    """Hands on what is written to it."""
+
+    def __init__(self, hear: Callable[[str], None]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def write(self, text: str) -> int:
+        self._hear(text)
+        return len(text)
+
+
 class Conversation:
     """A script on a device that goes on for as long as it is talked to; it ends with the connection at the latest."""
 
@@ -94,9 +106,19 @@ class Remote:
         if isinstance(self._connection.gateway, Connection):
             self._connection.gateway.close()
 
-    def run(self, script: str, *arguments: str, root: bool = False, timeout_s: float = 60) -> Outcome:
-        """Run a POSIX shell script as the login, or as root; raises RemoteError if it cannot be run at all."""
-        outcome = self._run(*self._command(script, arguments, root), timeout_s)
+    def run(
+        self,
+        script: str,
+        *arguments: str,
+        root: bool = False,
+        timeout_s: float = 60,
+        hear: Callable[[str], None] | None = None,
+    ) -> Outcome:
+        """Run a POSIX shell script as the login, or as root; raises RemoteError if it cannot be run at all.
+
+        `hear` is told what it prints while it goes on.
+        """
+        outcome = self._run(*self._command(script, arguments, root), timeout_s, hear)
         return self._let_in(outcome) if root else outcome
 
     def converse(self, script: str, *arguments: str, timeout_s: float) -> Conversation:
@@ -159,12 +181,18 @@ class Remote:
             stdin = self._password + "\n" if self._password else ""
         return "LC_ALL=C exec " + shlex.join(words), stdin
 
-    def _run(self, command: str, stdin: str, timeout_s: float) -> Outcome:
+    def _run(self, command: str, stdin: str, timeout_s: float, hear: Callable[[str], None] | None = None) -> Outcome:
         if self._is_closed:  # Fabric would open it again
             raise RemoteError("interrupted")
         try:
             done = self._connection.run(
-                command, hide=True, warn=True, in_stream=io.StringIO(stdin), timeout=timeout_s, encoding="utf-8"
+                command,
+                hide=True,
+                warn=True,
+                in_stream=io.StringIO(stdin),
+                out_stream=_Ear(hear) if hear else None,
+                timeout=timeout_s,
+                encoding="utf-8",
             )
         except invoke.exceptions.CommandTimedOut as error:
             raise RemoteError(f"did not finish within {timeout_s:.0f} s: is the device overloaded?") from error
