@@ -122,13 +122,25 @@ def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say
                 "cannot go back: every device must answer, and have kept the same bundle from before "
                 f"({found or 'none answers'}): apply that bundle instead"
             )
-        feeds = any(inventory.sensors_on(name) for name in chosen)  # a sensor is started with its bundle
-        if not feeds and all(is_exchangeable(found, found.previous_base) for found in facts.values()):
-            (sink,) = {found.sink for found in facts.values()}
-            exchange(crew, {name: (found.current, found.previous) for name, found in facts.items()}, sink)
-        else:
+        nodes = {name: found for name, found in facts.items() if inventory.devices[name].node}
+        if not all(is_exchangeable(found, found.previous_base) for found in nodes.values()):
             crew.each(lambda errand: errand.go_back(facts[errand.name].previous))
+        elif exchange(crew, {name: (each.current, each.previous) for name, each in nodes.items()}, _sink(nodes)):
+            beside = {name: services for name in nodes if (services := _beside(inventory, name))}
+            crew.each(lambda errand: errand.start(beside[errand.name]), beside)
+            crew.each(lambda errand: errand.go_back(facts[errand.name].previous), facts.keys() - nodes.keys())
         return crew.report({name: f"back on bundle {bundle}" for name, bundle in bundles.items()})
+
+
+def _sink(nodes: Mapping[str, Facts]) -> str:
+    (sink,) = {found.sink for found in nodes.values()}
+    return sink
+
+
+def _beside(inventory: Inventory, device: str) -> list[str]:
+    """Return the services of the sensors beside a device's node."""
+    _, *sensors = inventory.members(device)
+    return [service_of(sensor, sensors) for sensor in sensors]
 
 
 def _in_words(seen: Mapping[str, Seen]) -> dict[str, str]:

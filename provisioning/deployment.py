@@ -61,10 +61,11 @@ def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Fact
     wanted = Wanted(
         release=release.id if release else "",
         environment=release.environment if release else "",
-        base=release.base if release and members[0] in bundle.manifest.nodes else "",
+        base=release.base if release and inventory.devices[device].node else "",
         files={path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
         has_broker=has_broker,
         sensors=services,
+        is_leaf=bool(release) and not inventory.devices[device].node,
     )
     return Deployment(wanted, release, files, python, target)
 

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import IO, Final
@@ -131,7 +131,7 @@ class Errand:
                 self._self_test(deployment.wanted.release)
             case "broker":
                 self._run("broker")
-            case "switch":
+            case "switch" | "follow":
                 self.switch(deployment.wanted.release)
             case "abandon" | "sensors" | "retire" | "tidy":
                 self._run(step.name, *step.names)
@@ -143,6 +143,13 @@ class Errand:
         self._say("going back")
         self.switch(release)
         self._done("rollback", began_s, changed=True)
+
+    def start(self, services: Sequence[str]) -> None:
+        """Start services anew, and wait until they serve; raises StepFailed."""
+        began_s = time.monotonic()
+        self._say(f"starting {', '.join(services)}")
+        self._run("sensors", *services)
+        self._done("sensors", began_s, changed=True)
 
     def prepare(self, release: str) -> None:
         """Let the agent hold the bundle of `release` beside the one that it runs; raises StepFailed if it cannot."""

@@ -30,7 +30,7 @@ from provisioning.facts import Facts
 from provisioning.plan import STAGED, Step, alike, plan
 from provisioning.room import room_of
 
-_SWITCHED: Final = frozenset({"broker", "switch", "abandon", "sensors", "retire"})
+_SWITCHED: Final = frozenset({"broker", "switch", "abandon", "follow", "sensors", "retire"})
 
 
 class Seen(NamedTuple):
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
     @property
     def switches(self) -> bool:
         """Whether its agent will run another bundle, or be started anew."""
-        return self.goes_on or any(step.name == "switch" for step in self.steps)
+        return self.goes_on or any(step.name in ("switch", "follow") for step in self.steps)
 
     @property
     def goes_on(self) -> bool:
