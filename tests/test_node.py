@@ -111,6 +111,28 @@ def test_a_node_waits_for_each_of_its_sensors_though_no_other_node_hears_them(bu
     assert fog.nodes["f2"].counters.late == 0
 
 
+def test_a_sensor_is_waited_for_as_long_as_its_agent_lives_or_somebody_feeds_it(bundle, rows):
+    f2 = Fog(bundle, {"e1", "f1", "f2"}).nodes["f2"]
+    vector = np.ones(bundle.manifest.entry("iot").shape, np.float32)
+
+    def waits_after(*, dies=False, born=False, frame_of=None):
+        if born or dies:
+            status = Status(online=born, epoch=3, reason="lost" if dies else "")
+            f2.on_message(TOPICS.status("iot"), encode_status(status), 0)
+        if frame_of is not None:
+            f2.on_message(TOPICS.tensor("iot"), encode(Frame(frame_of, frame_of, bundle.id, vector, 1)), 0)
+        return "iot" in f2._awaited
+
+    assert waits_after()  # nobody was heard of
+    assert waits_after(born=True)
+    assert waits_after(frame_of=3)
+    assert not waits_after(dies=True)
+    assert not waits_after(frame_of=3)  # one that was under way
+    assert waits_after(frame_of=1_790_000_000)  # fed by hand
+    assert waits_after(dies=True)
+    assert f2.counters.suspicions == 0
+
+
 def test_a_node_born_again_is_not_asked_for_what_its_last_life_owed(bundle, rows):
     fog = Fog(bundle, {"e1", "f1", "f2"})
     del fog.nodes["f1"]
