@@ -53,7 +53,7 @@ def test_it_gets_the_aarch64_wheels_and_the_others_theirs(fleet, applied):
 def test_its_golden_outputs_are_those_of_x86_64(fleet, applied):
     """Within the tolerance of every self-test, and with the same labels where labels come out."""
     told = fleet.shell("f1", "/opt/fogguard/current/agent --self-test")
-    found = re.fullmatch(r"f1: 64 golden rows within ([\d.e+-]+) \(limit ([\d.e-]+)\), .*", told)
+    found = re.fullmatch(r"f1: 64 golden rows within ([\d.e-]+) \(limit ([\d.e-]+)\), .*", told)
     assert found, told
     assert float(found[1]) <= float(found[2]) == TOLERANCES["float32"] == 1e-5
 

@@ -18,7 +18,7 @@ if [ "$old" != "releases/$1" ]; then
 fi
 bundle=$(sha256sum < current/bundle/manifest.json | cut -c 1-16)
 # An agent that died meanwhile is started with it.
-systemctl reload $unit 2> /dev/null || systemctl restart --no-block $unit
+hang_up || systemctl restart --no-block $unit
 why=
 for _ in $(seq 300); do
   now=$(told)
@@ -36,5 +36,5 @@ echo "its agent does not run it: ${why:-after 30 s it says $now}" >&2
 ln -sfn "$old" .current
 mv -T .current current
 sync .
-systemctl reload $unit 2> /dev/null || systemctl restart --no-block $unit
+hang_up || systemctl restart --no-block $unit
 exit 1
