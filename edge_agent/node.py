@@ -216,6 +216,8 @@ class Node:
             rejected[error.reason] = rejected.get(error.reason, 0) + 1
             raise
         is_node = source in self.presence.view
+        if self._leaves.on_step(frame.step, now_ns):
+            self._update_awaited()
         if self._presence_of(source).on_sign(source, frame.epoch, now_ns, "frame"):
             self._view_changed()
         gathered = self._gather.offer(source, frame, now_ns)
