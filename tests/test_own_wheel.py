@@ -136,7 +136,7 @@ def test_another_provider_compiles_before_the_switch_as_the_agent_would_and_serv
     report = fleet.provision("apply", fleet.bundle.path)
     assert re.search(r"golden rows within \S+ \(limit 1e-02\), OpenVINOExecutionProvider", reasons(report)["f1"])
     (engine,) = fleet.shell(
-        "f1", "find /var/lib/private/fogguard/engines -name '*.blob' -printf '%p %C@ %u\n'"
+        "f1", "find /var/lib/private/fogguard/engines -name '*.blob' -printf '%p %T@ %u\n'"
     ).splitlines()
     require_answers(fleet, fleet.bundle)
     assert "libopenvino_intel_cpu_plugin" in fleet.shell(
@@ -144,7 +144,7 @@ def test_another_provider_compiles_before_the_switch_as_the_agent_would_and_serv
     )
     fleet.shell("f1", "systemctl restart fogguard-agent")  # finds what was compiled
     require_answers(fleet, fleet.bundle)
-    found = fleet.shell("f1", "find /var/lib/private/fogguard/engines -name '*.blob' -printf '%p %C@ %u\n'")
+    found = fleet.shell("f1", "find /var/lib/private/fogguard/engines -name '*.blob' -printf '%p %T@ %u\n'")
     assert found == engine
     fleet.file.write_text(plain)
     fleet.provision("apply", fleet.bundle.path)
