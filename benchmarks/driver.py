@@ -333,9 +333,10 @@ class Driver:
 
     def _on_status(self, node: str, status: Status, now_ns: int) -> None:
         if status.online and status.bundle not in self._known:
-            raise AnotherBundle(
-                f"{node} runs bundle {status.bundle or 'unknown'}, not {self.bundle.id.hex()}: give all the same one"
-            )
+            found, known = status.bundle or "unknown", self.bundle.id.hex()
+            if node in self.held:
+                raise AnotherBundle(f"the fleet has gone over from bundle {known} to {found}: run it with that one")
+            raise AnotherBundle(f"{node} runs bundle {found}, not {known}: give all the same one")
         if status.online:
             self.held[node] = status
             if node == self.bundle.manifest.sink:

@@ -32,6 +32,7 @@ from broker.url import BrokerUrl
 
 _log = logging.getLogger("fogguard.link")
 _HANDSHAKE_S: Final = 5.0
+_BLOCKED_S: Final = 2.0  # what no traffic can be waited for meanwhile: a host that has lost its power does not refuse
 HASTY_HANDSHAKE_S: Final = 0.4  # if another broker stands by
 _STALE_S: Final = 0.25
 _UPKEEP_S: Final = 0.1
@@ -89,7 +90,7 @@ class Link:
         self.url = url
         self.is_up = False
         self.activity = 0
-        """Grows with whatever is read, and with every attempt to connect: a link that moves is not hung."""
+        """Grows with whatever is read, each attempt to connect and each loss: a link that moves is not hung."""
         self._brokers = Brokers([url, *others])
         self._handshake_s = handshake_s or (HASTY_HANDSHAKE_S if others else _HANDSHAKE_S)
         self._unread_since_s: float | None = None
@@ -103,7 +104,8 @@ class Link:
         self._told: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         if max_bytes is not None:
             self._told.MaximumPacketSize = max_bytes
-        self._context = client_context(self._handshake_s) if url.secure else None
+        blocked_s = min(self._handshake_s, _BLOCKED_S)
+        self._context = client_context(blocked_s) if url.secure else None
         self._client_id = client_id
         self._on_up = on_up
         self._last_will = last_will
@@ -114,7 +116,7 @@ class Link:
         self._is_dropped = False
         self._failure: FogError | None = None
         client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
-        client.connect_timeout = self._handshake_s
+        client.connect_timeout = blocked_s
         client.on_socket_open = self._opened
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
@@ -340,6 +342,7 @@ class Link:
         self._on_up()
 
     def _disconnected(self, _c: mqtt.Client, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
+        self.activity += 1
         if self.is_up:
             if not self._is_dropped:
                 self._retry.on_lost(time.monotonic())

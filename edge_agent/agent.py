@@ -26,6 +26,7 @@ from edge_agent.exchange import Exchange, load_current
 from edge_agent.generations import Generations
 from edge_agent.memory import give_back
 from edge_agent.node import Node
+from edge_agent.provider import CPU, Provider, provider_of
 from edge_agent.service import Supervisor
 from edge_agent.session import Session
 
@@ -37,11 +38,25 @@ _FAREWELL_S = 1.0
 _BURST = 64
 
 
-def load_session(bundle: Bundle, node: str, threads: int = 1) -> Session:
+def load_session(
+    bundle: Bundle, node: str, threads: int = 1, provider: Provider = CPU, cache: Path | None = None
+) -> Session:
     """Load the graph of `node`, its hash checked first; raises BundleError, BundleDamaged or SessionError."""
     entry = bundle.manifest.entry(node)
     bundle.verify([entry.file])
-    return Session(bundle.file(entry.file), bundle.manifest.arriving(node), entry.layout, threads)
+    return Session(bundle.file(entry.file), bundle.manifest.arriving(node), entry.layout, threads, provider, cache)
+
+
+def configured_session(config: Config, bundle: Bundle) -> Session:
+    """Load the graph of the agent's node, for what is to compute it; raises as `load_session`."""
+    provider = provider_of(config.provider)
+    return load_session(bundle, config.node, config.threads, provider, compiled_folder(config, bundle))
+
+
+def compiled_folder(config: Config, bundle: Bundle) -> Path | None:
+    """Return where the provider keeps what it makes of the node's graph, if it makes anything."""
+    graph = bundle.manifest.files[bundle.manifest.entry(config.node).file]
+    return Path(config.state) / "engines" / graph[:16] if provider_of(config.provider).compiles else None
 
 
 def require_member(config: Config, manifest: Manifest) -> None:
@@ -70,7 +85,7 @@ def run(
     """
     bundle = load_current(config)
     require_member(config, bundle.manifest)
-    session = load_session(bundle, config.node, config.threads)
+    session = configured_session(config, bundle)
     Agent(config, bundle, session, supervisor, is_stopping, is_hung_up).serve()
 
 
@@ -140,7 +155,7 @@ class Agent:
             return node
 
         def load_node(bundle: Bundle) -> Node:
-            return node_of(bundle, load_session(bundle, config.node, config.threads))
+            return node_of(bundle, configured_session(config, bundle))
 
         self._held: Generations[Node] | Generations[Sensor]
         self._exchange: Exchange | None = None

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             from edge_agent.selftest import self_test  # what serves has no use for it
 
             bundle = options.bundle or config.bundle
-            print(self_test(msgspec.structs.replace(config, bundle=bundle)))  # noqa: T201
+            print(self_test(msgspec.structs.replace(config, bundle=bundle), _say))  # noqa: T201
         else:
             # Without a place for the next bundle, the end of its terminal ends it, as everything else that runs there.
             is_hung_up = HangUp() if config.next else lambda: False
@@ -47,6 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"fogguard-agent: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

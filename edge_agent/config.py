@@ -12,6 +12,7 @@ from broker.presence import MISSED
 from broker.tls import Tls
 from broker.topics import require_name
 from broker.url import BrokerUrl, parse_url
+from edge_agent.provider import Provider, known_names, provider_of
 from edge_agent.sample import Options
 
 _TOPIC: Final = re.compile(r"[^\s\0+#$][^\s\0+#]{0,254}")
@@ -47,6 +48,13 @@ def require_source(source: Source, where: str) -> None:
         require_topic(source.topic, where)
 
 
+def require_provider(setting: str | Provider, where: str) -> None:
+    """Raise ConfigError unless this can be a provider's name."""
+    provider = provider_of(setting)
+    if not provider.is_known:
+        raise ConfigError(f"{where}: there is no provider {provider.name!r}: write {known_names()}")
+
+
 def require_topic(topic: str, where: str) -> None:
     """Raise ConfigError unless this is one topic, outside every fleet's own, that cannot be more in an access rule."""
     if not _TOPIC.fullmatch(topic) or topic.startswith("fog/"):
@@ -60,7 +68,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The device's own file, JSON: which node of which bundle, and which broker, or several in the order of choice.
 
     With `tls` it shows the broker its certificate, the same to each of several; with `verify_key` (a file, PEM) it
-    takes only a bundle that is signed with that key. `node` may be a sensor's name; then `source` feeds it.
+    takes only a bundle that is signed with that key. `node` may be a sensor's name; then `source` feeds it. `provider`
+    computes its graph.
 
     On SIGHUP the agent of a node looks again which bundle lies in `bundle`, and which one in `next`, if there is such a
     folder, to be held beside it.
@@ -79,6 +88,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     verify_key: str = ""
     next: str = ""
     source: Source | None = None
+    provider: str | Provider = "cpu"
 
 
 def load_config(file: Path) -> Config:
@@ -99,6 +109,7 @@ def load_config(file: Path) -> Config:
         raise ConfigError(f"{file}: beat_ms lies between 5 and {MAX_INTERVAL_MS}, missed_beats between 1 and 1000")
     if config.source:
         require_source(config.source, f"{file}: source")
+    require_provider(config.provider, f"{file}: provider")
     return config
 
 

@@ -24,6 +24,7 @@ from edge_agent.commands import CommandError, Reply, decode_ask
 from edge_agent.flow import ancestors, fed
 from edge_agent.gather import Gather, Gathered
 from edge_agent.heart import Heart
+from edge_agent.leaves import Leaves
 from edge_agent.metrics import Metrics, Stages
 from edge_agent.session import Session
 
@@ -77,9 +78,9 @@ class Node:
         self._described = lru_cache(_REMEMBERED)(self._describe)
         upstream = ancestors(manifest.inputs, name)
         self._inputs = {node: sources for node, sources in manifest.inputs.items() if node in upstream | {name}}
-        self._sensors = upstream & manifest.sensors.keys()
         self._expected = manifest.arriving(name)
         self.presence = Presence(upstream & manifest.nodes.keys(), missed)
+        self._leaves = Leaves(upstream & manifest.sensors.keys(), missed)
         self._heart = Heart(beat_ms)
         self._busy_ms = 0.0
         self._stages = Stages()
@@ -93,7 +94,7 @@ class Node:
     def take_over(self, other: "Node") -> None:
         """Know of the fleet what the node of another bundle in this process knows, and count on where it counts."""
         self.epoch = other.epoch
-        self.presence, self._heart = copy.deepcopy((other.presence, other._heart))
+        self.presence, self._leaves, self._heart = copy.deepcopy((other.presence, other._leaves, other._heart))
         self._update_awaited()
         self._stages, self._rejected = other._stages, other._rejected
         self.counters = self._gather.counters = other.counters
@@ -110,7 +111,7 @@ class Node:
     def _make_routes(self) -> dict[str, tuple[int, Handler]]:
         """Return QoS and handler of each topic; statuses first: who lives is known before the first tensor."""
         topics, routes = self._topics, dict[str, tuple[int, Handler]]()
-        for node in self.presence.view:
+        for node in (*self.presence.view, *self._leaves.view):
             routes[topics.status(node)] = (1, partial(self._on_status, node))
             routes[topics.beat(node)] = (0, partial(self._on_beat, node))
         routes[topics.beat(self.name)] = (0, self._on_echo)
@@ -155,6 +156,7 @@ class Node:
     def on_link_up(self, now_ns: int) -> None:
         """Begin to listen (again): until now nobody could be heard."""
         self.presence.restart(now_ns)
+        self._leaves.restart(now_ns)
 
     def on_message(self, topic: str, payload: bytes, now_ns: int) -> None:
         """Take in one message; what does not fit is counted and dropped."""
@@ -214,7 +216,9 @@ class Node:
             rejected[error.reason] = rejected.get(error.reason, 0) + 1
             raise
         is_node = source in self.presence.view
-        if is_node and self.presence.on_sign(source, frame.epoch, now_ns, "frame"):
+        if self._leaves.on_step(frame.step, now_ns):
+            self._update_awaited()
+        if self._presence_of(source).on_sign(source, frame.epoch, now_ns, "frame"):
             self._view_changed()
         gathered = self._gather.offer(source, frame, now_ns)
         is_in_time = is_node and self._gather.is_in_time(frame.step, now_ns)
@@ -228,35 +232,38 @@ class Node:
 
     def _on_status(self, node: str, payload: bytes, now_ns: int) -> None:
         # Dead, or born again: in either case the life that open steps wait for is over.
-        if payload and self.presence.on_status(node, decode_status(payload), now_ns):
+        if payload and self._presence_of(node).on_status(node, decode_status(payload), now_ns):
             self._lose(node)
 
     def _on_beat(self, node: str, payload: bytes, now_ns: int) -> None:
         beat = decode_beat(payload)
-        if self.presence.on_sign(node, beat.epoch, now_ns, "beat", beat.interval_ms * 1_000_000):
+        if self._presence_of(node).on_sign(node, beat.epoch, now_ns, "beat", beat.interval_ms * 1_000_000):
             self._view_changed()
 
     def _on_echo(self, payload: bytes, now_ns: int) -> None:
         """Judge the silence of others up to when this beat of ours was sent."""
         sent_ns = self._heart.echo(decode_beat(payload))
         if sent_ns is not None:
-            for node in self.presence.judge(sent_ns, now_ns):
+            for node in (*self.presence.judge(sent_ns, now_ns), *self._leaves.judge(sent_ns, now_ns)):
                 self.counters.suspicions += 1
                 self._lose(node)
 
     def _lose(self, node: str) -> None:
-        """Wait no longer for what this node owes."""
-        _log.info("%s sees %s %s", self.name, node, self.presence.view[node].state)
+        """Wait no longer for what this node or sensor owes."""
+        _log.info("%s sees %s %s", self.name, node, self._presence_of(node).view[node].state)
         self._view_changed()
         for gathered in self._gather.bury(node):
             self._finish(gathered)
+
+    def _presence_of(self, source: str) -> Presence:
+        return self.presence if source in self.presence.view else self._leaves
 
     def _view_changed(self) -> None:
         self._update_awaited()
         self.publish_metrics()
 
     def _update_awaited(self) -> None:
-        speaking = fed(self._inputs, self.presence.alive() | self._sensors)
+        speaking = fed(self._inputs, self.presence.alive() | self._leaves.alive())
         self._awaited = speaking & self._expected.keys()
 
     def _finish(self, gathered: Gathered | None) -> None:

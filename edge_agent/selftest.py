@@ -1,15 +1,17 @@
 """Before a device serves: does its onnxruntime reproduce what the bundle's builder saw?"""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from broker.frame import Dtype, Vector
-from edge_agent.agent import load_session, require_member
+from edge_agent.agent import compiled_folder, configured_session, require_member
 from edge_agent.bundle import Bundle, BundleDamaged, load
 from edge_agent.config import Config, Source
+from edge_agent.provider import provider_of
 from edge_agent.sample import Leaf
 from edge_agent.session import runtime_versions
 from edge_agent.signature import load_public_key
@@ -20,12 +22,15 @@ TOLERANCES: Final[dict[Dtype, float]] = {"float32": 1e-5, "float16": 1e-2, "int8
 
 A sum in another order may round the other way; with float32 that stays below what any label shows.
 """
+ACCELERATED: Final = 1e-2
+"""How far apart if not the CPU computes, which may do it with fewer digits; labels must agree all the same."""
 
 
-def self_test(config: Config) -> str:
+def self_test(config: Config, say: Callable[[str], None] = lambda _: None) -> str:
     """Run the golden inputs of `config.node` and return what was found; raises BundleDamaged if it differs, FogError.
 
-    Needs of the bundle only this node's graph, and the golden outputs of it and its sources.
+    Needs of the bundle only this node's graph, and the golden outputs of it and its sources. Says it if something is to
+    be compiled before, which may take minutes.
     """
     verify_key = load_public_key(Path(config.verify_key)) if config.verify_key else None
     bundle = load(Path(config.bundle), verify_key)
@@ -35,11 +40,16 @@ def self_test(config: Config) -> str:
     entry = bundle.manifest.entry(config.node)
     sources = [bundle.manifest.entry(source).golden for source in entry.inputs]
     bundle.verify([*sources, entry.golden])
-    session = load_session(bundle, config.node, config.threads)
+    folder = compiled_folder(config, bundle)
+    if folder and not (folder.is_dir() and any(folder.iterdir())):
+        say("building the engine")
+    session = configured_session(config, bundle)
     expected = golden(bundle, entry.golden)
-    error = distance(found := session.run([golden(bundle, source) for source in sources]), expected)
-    versions = _listed(runtime_versions())
-    tolerance = TOLERANCES[entry.dtype]
+    rows = zip(*(golden(bundle, source) for source in sources), strict=True)
+    found = np.stack([session.step(row).copy() for row in rows])  # one by one, as it serves
+    error = distance(found, expected)
+    versions = f"{session.provider}, {_listed(runtime_versions())}"
+    tolerance = max(TOLERANCES[entry.dtype], 0.0 if provider_of(config.provider).is_cpu else ACCELERATED)
     if error > tolerance:
         raise BundleDamaged(
             f"{config.node} computes something else than its bundle {bundle.id.hex()} expects: "
@@ -55,7 +65,7 @@ def self_test(config: Config) -> str:
 
 def _sensor_test(config: Config, source: Source, bundle: Bundle) -> str:
     """Run a sensor's graph, whose golden inputs no bundle holds, and find its source, which is not opened."""
-    session = load_session(bundle, config.node, config.threads)
+    session = configured_session(config, bundle)
     (layout,) = bundle.manifest.arriving(config.node).values()
     find(source.kind, source.options, Leaf(config.node, layout.shape))
     session.step([np.zeros(layout.shape, layout.numpy)])

@@ -1,5 +1,6 @@
 """One node's ONNX graph in onnxruntime."""
 
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,15 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from broker.errors import FogError
 from broker.frame import Dtype, Layout, Vector
+from edge_agent.provider import CPU, Provider, ProviderOptions
 
+_log = logging.getLogger("fogguard.session")
 Floats: TypeAlias = npt.NDArray[np.float32]
 PRESENT: Final = "fogguard.present"
 """A graph's last input, if its variant asks for it: (batch, sources), 1 where a vector is present."""
 _DTYPES: Final[dict[str, Dtype]] = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8"}
 _CANNOT_LOAD = (
+    _errors.EPFail,
     _errors.Fail,
     _errors.InvalidArgument,
     _errors.InvalidGraph,
@@ -45,10 +49,21 @@ class Session:
         inputs: The name and layout of each input.
         output: The layout of the output.
         threads: How many threads one run may use.
+        provider: What computes it.
+        cache: Where that keeps what it compiles.
     """
 
-    def __init__(self, path: Path, inputs: Mapping[str, Layout], output: Layout, threads: int = 1) -> None:
-        self._session = open_graph(path, threads)
+    def __init__(
+        self,
+        path: Path,
+        inputs: Mapping[str, Layout],
+        output: Layout,
+        threads: int = 1,
+        provider: Provider = CPU,
+        cache: Path | None = None,
+    ) -> None:
+        self._session = open_graph(path, threads, provider, cache)
+        self.provider: str = self._session.get_providers()[0]
         self._require(path, inputs, output)
         self._names = tuple(inputs)
         self._is_told = PRESENT in {value.name for value in self._session.get_inputs()}
@@ -124,18 +139,64 @@ def _layout(value: Any) -> Layout:
     return Layout(tuple(value.shape[1:]), _DTYPES.get(value.type, value.type))
 
 
-def open_graph(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Return onnxruntime's session for the graph in `path`; raises SessionError."""
+def open_graph(
+    path: Path, threads: int = 1, provider: Provider = CPU, cache: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """Return onnxruntime's session for the graph in `path`; raises SessionError.
+
+    With another provider than the CPU's it is that which computes, or nothing, unless its fallback is the CPU.
+    """
+    if not provider.is_cpu:
+        try:
+            return _accelerated(path, threads, provider, cache)
+        except SessionError as error:
+            if not provider.fallback:
+                raise
+            _log.warning("%s: the CPU computes in its place", error)
+    return _opened(path, _options(threads), [(CPU.full_name, {})])
+
+
+def _accelerated(path: Path, threads: int, provider: Provider, cache: Path | None) -> onnxruntime.InferenceSession:
+    name, there = provider.full_name, onnxruntime.get_available_providers()
+    if name not in there:
+        raise SessionError(
+            f"onnxruntime {onnxruntime.__version__} has no {name} here: it has {', '.join(there)}; "
+            "give the device a `wheel` that has it, or another `provider`"
+        )
+    options = _options(threads)
+    if not provider.fallback:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    inputs = _opened(path, _options(threads), [(CPU.full_name, {})]).get_inputs()
+    shapes = {value.name: (1, *value.shape[1:]) for value in inputs}
+    if cache is not None:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SessionError(f"{cache}: what {name} compiles cannot be kept ({error.strerror})") from error
+    session = _opened(path, options, provider.chosen(cache, shapes))
+    if name not in session.get_providers():  # it said why to nobody but its log
+        raise SessionError(f"{path}: {name} does not start here: are its libraries and its device there?")
+    return session
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _opened(
+    path: Path, options: onnxruntime.SessionOptions, providers: list[tuple[str, ProviderOptions]]
+) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _CANNOT_LOAD as error:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+    except (*_CANNOT_LOAD, RuntimeError) as error:
+        by = "" if providers[0][0] == CPU.full_name else f" for {providers[0][0]}"
         raise SessionError(
-            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it ({first_line(error)})"
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it{by} ({first_line(error)})"
         ) from error
 
 

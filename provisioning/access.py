@@ -44,7 +44,7 @@ def _sensor_access(topics: Topics, sensor: str, raw: str | None) -> Access:
 def _node_access(manifest: Manifest, topics: Topics, node: str) -> Access:
     """A node hears its sources' vectors, and who among its ancestors lives; the sink, which steps there are."""
     is_sink = node == manifest.sink
-    upstream = [each for each in manifest.nodes if each in ancestors(manifest.inputs, node)]
+    upstream = [each for each in manifest.names if each in ancestors(manifest.inputs, node)]
     outcome = topics.result if is_sink else topics.tensor(node)
     own = (topics.status(node), topics.beat(node), topics.metrics(node), topics.reply(node))
     reads = [*map(topics.tensor, manifest.inputs[node]), *([topics.step] if is_sink else [])]

@@ -9,11 +9,13 @@ from provisioning import doctor
 from provisioning.certificates import now
 from provisioning.claim import Claims, require_all
 from provisioning.crew import Crew, Report, Say
+from provisioning.deployment import deployment_of, target_of
 from provisioning.errand import Errand, StepFailed
 from provisioning.facts import Facts, Service
 from provisioning.inventory import Inventory
-from provisioning.plan import Step, is_exchangeable
+from provisioning.plan import Step, is_exchangeable, plan
 from provisioning.rollout import Seen, exchange, look, roll_out
+from provisioning.room import Room, examine_room, room_of, room_of_any
 from provisioning.units import AGENT, BROKER, service_of
 from provisioning.validity import examine_certificates
 
@@ -30,9 +32,12 @@ class Health(NamedTuple):
 
 
 def examine(
-    inventory: Inventory, names: Iterable[str], password: str, say: Say
+    inventory: Inventory, bundle: Bundle | None, names: Iterable[str], password: str, say: Say
 ) -> tuple[Report, dict[str, list[doctor.Finding]]]:
-    """Return what fits on each device and what does not; a device that is not fit is not ok."""
+    """Return what fits on each device and what does not; a device that is not fit is not ok.
+
+    Without `bundle` there must be room for some bundle.
+    """
     reasons: dict[str, str] = {}
     with Crew(inventory, names, password, say) as crew:
 
@@ -40,6 +45,8 @@ def examine(
             facts = errand.look(needs_root=False)
             device, carries = inventory.devices[errand.name], inventory.broker.device == errand.name
             found = doctor.examine(facts, device, carries_broker=carries, now_s=time.time())
+            if not doctor.unfit(found):
+                found += examine_room(facts, _room(inventory, bundle, errand.name, facts))
             return [*found, *examine_certificates(inventory, errand.name, now())]
 
         def require_fit(errand: Errand) -> None:
@@ -49,6 +56,13 @@ def examine(
         findings = crew.each(look_at)
         crew.each(require_fit, findings)
         return crew.report(reasons), findings
+
+
+def _room(inventory: Inventory, bundle: Bundle | None, device: str, facts: Facts) -> Room:
+    if bundle is None:
+        return room_of_any(target_of(inventory, device, facts)[1], facts)
+    deployment = deployment_of(bundle, inventory, device, facts)
+    return room_of(plan(facts, deployment.wanted), deployment, facts)
 
 
 def plan_fleet(
@@ -108,13 +122,25 @@ def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say
                 "cannot go back: every device must answer, and have kept the same bundle from before "
                 f"({found or 'none answers'}): apply that bundle instead"
             )
-        feeds = any(inventory.sensors_on(name) for name in chosen)  # a sensor is started with its bundle
-        if not feeds and all(is_exchangeable(found, found.previous_base) for found in facts.values()):
-            (sink,) = {found.sink for found in facts.values()}
-            exchange(crew, {name: found.previous for name, found in facts.items()}, sink)
-        else:
+        nodes = {name: found for name, found in facts.items() if inventory.devices[name].node}
+        if not all(is_exchangeable(found, found.previous_base) for found in nodes.values()):
             crew.each(lambda errand: errand.go_back(facts[errand.name].previous))
+        elif exchange(crew, {name: (each.current, each.previous) for name, each in nodes.items()}, _sink(nodes)):
+            beside = {name: services for name in nodes if (services := _beside(inventory, name))}
+            crew.each(lambda errand: errand.start(beside[errand.name]), beside)
+            crew.each(lambda errand: errand.go_back(facts[errand.name].previous), facts.keys() - nodes.keys())
         return crew.report({name: f"back on bundle {bundle}" for name, bundle in bundles.items()})
+
+
+def _sink(nodes: Mapping[str, Facts]) -> str:
+    (sink,) = {found.sink for found in nodes.values()}
+    return sink
+
+
+def _beside(inventory: Inventory, device: str) -> list[str]:
+    """Return the services of the sensors beside a device's node."""
+    _, *sensors = inventory.members(device)
+    return [service_of(sensor, sensors) for sensor in sensors]
 
 
 def _in_words(seen: Mapping[str, Seen]) -> dict[str, str]:

@@ -122,17 +122,22 @@ def wheels(
 
 
 @provision.command("doctor", epilog="Example: fogguard provision doctor fleet.toml")
-def doctor(fleet: FleetPath, without: Without = None, ask_sudo: AskSudo = False, json: Json = None) -> None:
+def doctor(
+    fleet: FleetPath,
+    bundle: Annotated[Path | None, typer.Argument(help="Look whether there is room for this bundle.")] = None,
+    without: Without = None,
+    wheel: Wheel = None,
+    ask_sudo: AskSudo = False,
+    json: Json = None,
+) -> None:
     """Look at each device: what fits, what does not, and what to do about it."""
     from benchmarks.terminal import print_table
     from provisioning import actions
-    from provisioning.inventory import load_inventory
 
     require_writable(json)
-    inventory = load_inventory(fleet)
-    names = inventory.only(without or ())
+    inventory, found_bundle, names = _open(fleet, bundle, without, wheel)
     with _followed(names) as say:
-        report, findings = actions.examine(inventory, names, _password(ask_sudo), say)
+        report, findings = actions.examine(inventory, found_bundle, names, _password(ask_sudo), say)
     marks = {"fits": "ok", "note": "note", "unfit": "NO"}
     rows = [
         (name, marks[each.level], each.what, each.detail, each.remedy if each.level != "fits" else "")
@@ -208,11 +213,9 @@ def status(
     """Say what each device runs, whether it serves, and whether anything there is not what was put there."""
     from benchmarks.terminal import print_table
     from provisioning import actions
-    from provisioning.inventory import load_inventory
 
     require_writable(json)
-    inventory, found, names = _open(fleet, bundle, without, wheel) if bundle else (load_inventory(fleet), None, {})
-    names = names or inventory.only(without or ())
+    inventory, found, names = _open(fleet, bundle, without, wheel)
     with _followed(names) as say:
         report, health = actions.status(inventory, found, names, _password(ask_sudo), say)
     rows = [(name, *_how_it_is(each, health.get(name))) for name, each in report.devices.items()]
@@ -245,14 +248,14 @@ def _how_it_is(report: Any, health: Any) -> tuple[str, ...]:
     return (mark, health.facts.current_bundle, health.agent.state, broker, str(health.agent.restarts), reason)
 
 
-def _open(fleet: Path, bundle: Path, without: list[str] | None, wheels: list[str] | None) -> Any:
-    """Return inventory, bundle and the devices that take part."""
+def _open(fleet: Path, bundle: Path | None, without: list[str] | None, wheels: list[str] | None) -> Any:
+    """Return inventory, bundle if there is one, and the devices that take part."""
     from provisioning.deployment import load_for
     from provisioning.inventory import load_inventory, with_wheels
 
     own = {name: Path(file) for name, file in (_assignment(text, "--wheel DEVICE=FILE") for text in wheels or ())}
     inventory = with_wheels(load_inventory(fleet), own)
-    return inventory, load_for(inventory, bundle), inventory.only(without or ())
+    return inventory, load_for(inventory, bundle) if bundle else None, inventory.only(without or ())
 
 
 def _assignment(text: str, usage: str) -> tuple[str, str]:

@@ -98,7 +98,7 @@ class Crew:
             name: DeviceReport(
                 ok=name not in self.failed,
                 steps=errand.reports,
-                reason=str(self.failed.get(name, reasons.get(name, ""))),
+                reason=str(self.failed.get(name, "; ".join(filter(None, (reasons.get(name), errand.told))))),
             )
             for name, errand in self._errands.items()
         }

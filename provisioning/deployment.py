@@ -48,10 +48,7 @@ def load_for(inventory: Inventory, path: Path) -> Bundle:
 def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Facts) -> Deployment:
     """Return what goes to `device`, which must be fit; raises FogError."""
     has_broker = inventory.broker.device == device
-    python = chosen_python(facts)
-    if python is None:
-        raise AssertionError(f"{device} is not fit, and should have been refused")
-    target = Target(python.version, facts.machine, _own_wheel(inventory, device, python, facts))
+    python, target = target_of(inventory, device, facts)
     release: Release | None = None
     files, services = Files(), tuple[str, ...]()
     if members := inventory.members(device):
@@ -64,12 +61,21 @@ def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Fact
     wanted = Wanted(
         release=release.id if release else "",
         environment=release.environment if release else "",
-        base=release.base if release and members[0] in bundle.manifest.nodes else "",
+        base=release.base if release and inventory.devices[device].node else "",
         files={path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
         has_broker=has_broker,
         sensors=services,
+        is_leaf=bool(release) and not inventory.devices[device].node,
     )
     return Deployment(wanted, release, files, python, target)
+
+
+def target_of(inventory: Inventory, device: str, facts: Facts) -> tuple[Python, Target]:
+    """Return the interpreter that a device, which must be fit, is served by, and what is installed for it."""
+    python = chosen_python(facts)
+    if python is None:
+        raise AssertionError(f"{device} is not fit, and should have been refused")
+    return python, Target(python.version, facts.machine, _own_wheel(inventory, device, python, facts))
 
 
 def _own_wheel(inventory: Inventory, device: str, python: Python, facts: Facts) -> OwnWheel | None:

@@ -10,7 +10,6 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 14)
 _GLIBC: Final = (2, 28)  # manylinux_2_28, as onnxruntime's and numpy's wheels are
 _SYSTEMD: Final = 247  # LoadCredential
 _NEEDED_FLAGS: Final = {"x86_64": frozenset({"sse4_2", "popcnt", "ssse3"}), "aarch64": frozenset({"asimd"})}
-_DISK_MB, _DISK_FILLED_MB = 450, 60
 _MEMORY_MB: Final = 200
 _HOT_C: Final = 80.0
 _UNDERVOLTED, _THROTTLED = 0b1, 0b110
@@ -33,7 +32,7 @@ def chosen_python(facts: Facts) -> Python | None:
 
 
 def examine(facts: Facts, device: Device, *, carries_broker: bool, now_s: float) -> list[Finding]:
-    """Return all findings for a device, in the order in which they are to be read."""
+    """Return all findings for a device but the room on its disk, which is a plan's affair: room.py."""
     return [
         _arch(facts, device),
         _system(facts),
@@ -41,7 +40,6 @@ def examine(facts: Facts, device: Device, *, carries_broker: bool, now_s: float)
         _cpu(facts),
         _root(facts, device),
         _memory(facts),
-        _disk(facts),
         _clock(facts, now_s),
         *_heat(facts),
         *([_broker_package(facts)] if carries_broker else []),
@@ -113,14 +111,6 @@ def _memory(facts: Facts) -> Finding:
     if facts.available_mb < _MEMORY_MB // 2:
         return Finding("memory", "note", detail, "an agent takes some 80 MB: end what else runs there")
     return Finding("memory", "fits", detail)
-
-
-def _disk(facts: Facts) -> Finding:
-    needed = _DISK_FILLED_MB if facts.venvs else _DISK_MB
-    detail = f"{facts.disk_free_mb} MB of disk free"
-    if facts.disk_free_mb < needed:
-        return Finding("disk", "unfit", detail, f"make room: {needed} MB are needed")
-    return Finding("disk", "fits", detail)
 
 
 def _clock(facts: Facts, now_s: float) -> Finding:

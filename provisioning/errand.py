@@ -4,22 +4,24 @@ import contextlib
 import hashlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
 from broker.errors import FailureFound
 from provisioning import doctor, packages
 from provisioning.claim import Claims, who
+from provisioning.counting import counting
 from provisioning.deployment import Deployment
 from provisioning.facts import SCRIPT, Facts, parse_facts
 from provisioning.inventory import Inventory
 from provisioning.plan import Step
 from provisioning.release import pack
-from provisioning.remote import Outcome, Remote, RemoteError, connect
+from provisioning.remote import NoRoom, Outcome, Remote, RemoteError, connect
+from provisioning.room import NONE, Room, examine_room, megabytes
 from provisioning.units import AGENT, mode_of
 
 _SIGNALLED: Final = {132: "an illegal instruction (SIGILL)", 139: "a memory fault (SIGSEGV)", 137: "too little memory"}
@@ -60,6 +62,8 @@ class Errand:
     ) -> None:
         self.name = name
         self.reports: list[StepReport] = []
+        self.told = ""
+        """What the self-test found."""
         self._device = inventory.devices[name]
         self._inventory = inventory
         self._password = password
@@ -67,6 +71,7 @@ class Errand:
         self._say = say
         self._stack = contextlib.ExitStack()
         self._remote: Remote | None = None
+        self._room = NONE
 
     def close(self) -> None:
         """End the connection."""
@@ -100,6 +105,12 @@ class Errand:
         if why := doctor.unfit(doctor.examine(facts, self._device, carries_broker=carries, now_s=now_s)):
             raise StepFailed(why)
 
+    def require_room(self, facts: Facts, room: Room) -> None:
+        """Raise StepFailed unless there is room for what is to come."""
+        self._room = room
+        if why := doctor.unfit(examine_room(facts, room)):
+            raise StepFailed(why)
+
     def take(self, step: Step, deployment: Deployment) -> None:
         """Do one step of a plan, but for `prepare` and `commit`, which the fleet does together: rollout.exchange.
 
@@ -117,10 +128,10 @@ class Errand:
             case "files":
                 self._files(step, deployment)
             case "self-test":
-                self._run("self-test", deployment.wanted.release, root=False)
+                self._self_test(deployment.wanted.release)
             case "broker":
                 self._run("broker")
-            case "switch":
+            case "switch" | "follow":
                 self.switch(deployment.wanted.release)
             case "abandon" | "sensors" | "retire" | "tidy":
                 self._run(step.name, *step.names)
@@ -132,6 +143,13 @@ class Errand:
         self._say("going back")
         self.switch(release)
         self._done("rollback", began_s, changed=True)
+
+    def start(self, services: Sequence[str]) -> None:
+        """Start services anew, and wait until they serve; raises StepFailed."""
+        began_s = time.monotonic()
+        self._say(f"starting {', '.join(services)}")
+        self._run("sensors", *services)
+        self._done("sensors", began_s, changed=True)
 
     def prepare(self, release: str) -> None:
         """Let the agent hold the bundle of `release` beside the one that it runs; raises StepFailed if it cannot."""
@@ -168,7 +186,7 @@ class Errand:
         archive = self._wheelhouse(deployment)
         sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
         with archive.open("rb") as content:
-            path = self._open.upload(content, sha256, "its environment")
+            path = self._upload(content, sha256, "its environment")
         python = deployment.python
         script, name = _step("environment"), deployment.target.environment
         outcome = self._open.run(script, path, name, python.path, python.version, root=True, timeout_s=_INSTALL_S)
@@ -177,7 +195,7 @@ class Errand:
                 f"onnxruntime or numpy ends with {_SIGNALLED[outcome.code]} when it is imported there: "
                 "this wheel was made for another processor; the device stays as it was"
             )
-        _require("environment", outcome)
+        self._require("environment", outcome)
 
     def _release(self, deployment: Deployment) -> None:
         if deployment.release is None:
@@ -188,17 +206,43 @@ class Errand:
         files = {path.lstrip("/"): data for path, data in deployment.files.items() if path in step.names}
         self._upload_and_run("files", pack(files, {path: mode_of(path) for path in files}))
 
+    def _self_test(self, release: str) -> None:
+        node = self._device.node
+        if not node or self._inventory.provider_of(node).is_cpu:
+            outcome = self._run("self-test", release, root=False)
+        else:
+            self._run("self-test", release, "sensors", root=False)
+            with counting(self._say) as hear:
+                outcome = self._run("self-test-as-agent", release, hear=hear)
+        self.told = outcome.out.strip().rpartition("\n")[2]
+
     def _upload_and_run(self, script: str, archive: bytes, *arguments: str) -> None:
         sha256 = hashlib.sha256(archive).hexdigest()
-        path = self._open.upload(io.BytesIO(archive), sha256, f"its {script}")
+        path = self._upload(io.BytesIO(archive), sha256, f"its {script}")
         self._run(script, path, *arguments)
 
-    def _run(self, script: str, *arguments: str, root: bool = True) -> Outcome:
-        outcome = self._open.run(
-            _step(script) if root else _script(script), *arguments, root=root, timeout_s=_INSTALL_S
-        )
-        _require(script, outcome)
+    def _upload(self, source: IO[bytes], sha256: str, what: str) -> str:
+        try:
+            return self._open.upload(source, sha256, what)
+        except NoRoom as error:
+            needed = self._room.opt if self._room.home is None else self._room.home
+            raise StepFailed(f"{error}: make room: {megabytes(needed)} MB are needed") from error
+
+    def _run(
+        self, script: str, *arguments: str, root: bool = True, hear: Callable[[str], None] | None = None
+    ) -> Outcome:
+        text = _step(script) if root else _script(script)
+        outcome = self._open.run(text, *arguments, root=root, timeout_s=_INSTALL_S, hear=hear)
+        self._require(script, outcome)
         return outcome
+
+    def _require(self, what: str, outcome: Outcome) -> None:
+        if outcome.code and _FULL in outcome.error:  # tar's last words are others
+            free_mb = self._open.free_mb("/opt")
+            needed_mb = megabytes(self._room.opt)
+            raise StepFailed(f"{what} failed: {_FULL}, {free_mb} MB free: make room: {needed_mb} MB are needed")
+        if outcome.code:
+            raise StepFailed(f"{what} failed: {outcome.last_words}")
 
     @property
     def _open(self) -> Remote:
@@ -217,9 +261,3 @@ def _script(name: str) -> str:
 def _step(name: str) -> str:
     """Return a script that changes something: no two of them run at the same time."""
     return _script("step") + _script(name)
-
-
-def _require(what: str, outcome: Outcome) -> None:
-    if outcome.code:
-        is_full = _FULL in outcome.error  # tar's last words are others
-        raise StepFailed(f"{what} failed: {f'{_FULL}: make room' if is_full else outcome.last_words}")

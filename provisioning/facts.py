@@ -38,6 +38,7 @@ class Service(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """A device at one moment; None is what it did not say.
 
+    `home_free_mb` is None where the login's home is on the file system of /opt, whose is `disk_free_mb`;
     `sink` is that of the current bundle, `next` the release whose bundle the agent holds beside the one that it runs,
     while the fleet switches; `…_base` names all of a release but its bundle.
     """
@@ -57,6 +58,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: int
     available_mb: int
     disk_free_mb: int
+    home_free_mb: int | None = None
     clock_s: int
     is_ntp_synchronised: bool | None
     temperature_c: float | None
@@ -121,7 +123,8 @@ def _facts(said: Mapping[str, Lines]) -> Facts:
         cores=int(_first(said["cores"]) or 0),
         memory_mb=memory["MemTotal"],
         available_mb=memory.get("MemAvailable", memory["MemTotal"]),
-        disk_free_mb=int(_first(said["disk"]).split()[3]) // 1024,
+        disk_free_mb=_free_mb(_first(said["disk"])),
+        home_free_mb=_apart(_first(said.get("home", [])), _first(said["disk"])),
         clock_s=int(_first(said["clock"])),
         is_ntp_synchronised={"yes": True, "no": False}.get(_first(said["ntp"])),
         temperature_c=max((_celsius(line) for line in said["temperature"]), default=None),
@@ -148,6 +151,17 @@ def _facts(said: Mapping[str, Lines]) -> Facts:
 
 def _first(lines: Lines) -> str:
     return lines[0] if lines else ""
+
+
+def _free_mb(line: str) -> int:
+    """Return what a line of `df -Pk` says is available."""
+    return int(line.split()[3]) // 1024
+
+
+def _apart(line: str, other: str) -> int | None:
+    """Return what is available on one file system if it is not the other: another name, or another size."""
+    is_apart = bool(line) and line.split()[:2] != other.split()[:2]
+    return _free_mb(line) if is_apart else None
 
 
 def _glibc(line: str) -> tuple[int, int] | None:

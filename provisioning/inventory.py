@@ -16,6 +16,8 @@ node = "f1"
 jump = "pi@192.168.1.1:22"       # if it answers only behind another machine
 arch = "aarch64"                 # if known: anything else that answers there is refused
 wheel = "onnxruntime_gpu-….whl"  # an onnxruntime of your own for this device, instead of the locked one
+provider = "cuda"                # what computes, if not the processor: docs/devices.md, "A GPU"
+groups = ["video"]               # whose devices the agent may open for that
 
 [sources.iot]                    # where the samples of this sensor come from: docs/devices.md, "Data sources"
 device = "e1"                    # which runs an agent for it, beside that of its node
@@ -41,8 +43,10 @@ import tomli_w
 from broker.errors import FogError
 from broker.topics import require_name
 from edge_agent.bundle import Manifest
+from edge_agent.config import require_provider
+from edge_agent.provider import CPU, Provider, provider_of
 from provisioning.pki import write_whole
-from provisioning.places import Place, brought, require_sources
+from provisioning.places import Place, brought, require_groups, require_sources
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -71,6 +75,8 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tier: Literal["", "edge", "fog", "cloud"] = ""
     arch: Literal["", "x86_64", "aarch64"] = ""
     wheel: str = ""
+    provider: str | Provider = "cpu"
+    groups: tuple[str, ...] = ()
 
 
 class BrokerPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -121,6 +127,10 @@ class Inventory:
     def members(self, device: str) -> list[str]:
         """Return what runs on a device: its node first, then its sensors."""
         return [*filter(None, [self.devices[device].node]), *self.sensors_on(device)]
+
+    def provider_of(self, member: str) -> Provider:
+        """Return what computes a node's graph; a sensor's is next to nothing."""
+        return next((provider_of(each.provider) for each in self.devices.values() if each.node == member), CPU)
 
     @property
     def heard(self) -> dict[str, str]:
@@ -189,6 +199,8 @@ def _require_sound(path: Path, file: File) -> None:
     carrier: dict[str, str] = {}
     for name, device in file.devices.items():
         require_name(name, f"{path}: device")
+        require_provider(device.provider, f"{path}: devices.{name}.provider")
+        require_groups(device.groups, f"{path}: devices.{name}")
         if not device.node:
             continue
         require_name(device.node, f"{path}: devices.{name}.node")

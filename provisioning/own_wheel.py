@@ -31,6 +31,7 @@ class OwnWheel(NamedTuple):
     abis: frozenset[str]
     platforms: frozenset[str]
     sha256: str
+    unpacked_bytes: int
 
     @property
     def requirement(self) -> str:
@@ -63,6 +64,7 @@ def read_wheel(file: Path) -> OwnWheel:
     try:
         with zipfile.ZipFile(file) as archive:
             brings_it = f"{PACKAGE}/__init__.py" in archive.namelist()
+            unpacked_bytes = sum(each.file_size for each in archive.infolist())
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise WheelError(f"{file}: cannot be read ({error.strerror})") from error
@@ -71,4 +73,5 @@ def read_wheel(file: Path) -> OwnWheel:
     if not brings_it:
         raise WheelError(f"{file}: brings no {PACKAGE}: it is the only package that a device may have of your own")
     pythons, abis, platforms = (frozenset(parts[each].split(".")) for each in ("pythons", "abis", "platforms"))
-    return OwnWheel(file, parts["name"].replace("_", "-").lower(), pythons, abis, platforms, sha256)
+    name = parts["name"].replace("_", "-").lower()
+    return OwnWheel(file, name, pythons, abis, platforms, sha256, unpacked_bytes)

@@ -8,7 +8,7 @@ goes past it. Its service has the rights of every agent of ours, so it sees no h
 import io
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -57,14 +57,19 @@ def require_sources(path: Path, sources: Mapping[str, Place]) -> None:
         files = {"file": STDIN, **place.options} if place.kind == "csv" else place.options
         for option in {"file", "path"} & files.keys() - {*brought(place)}:
             _require_visible(str(files[option]), f"{where}: {option}")
-        if bad := [group for group in place.groups if not _GROUP.fullmatch(group)]:
-            raise SourcesError(f"{where}: {bad[0]!r} is not the name of a group")
+        require_groups(place.groups, where)
     rates = {name: rate_of(each.kind, each.rate) for name, each in sources.items() if each.is_live}
     if len(set(rates.values()) - {0.0}) > 1 or (len(rates) > 1 and 0.0 in rates.values()):
         told = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
         raise SourcesError(
             f"{path}: sensors put their samples into the same steps: give all sources the same rate, over 0 ({told})"
         )
+
+
+def require_groups(groups: Iterable[str], where: str) -> None:
+    """Raise SourcesError unless these can be groups of a device's users."""
+    if bad := [group for group in groups if not _GROUP.fullmatch(group)]:
+        raise SourcesError(f"{where}: {bad[0]!r} is not the name of a group")
 
 
 def _require_visible(file: str, where: str) -> None:

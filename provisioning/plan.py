@@ -3,9 +3,11 @@
 stage    packages ─► environment ─► release ─► files ─► self-test     on every device, while the old release runs
 switch   broker ─► switch ─► sensors ─► tidy                          on every device, once all have been staged,
          prepare ─► commit ─► sensors ─► tidy                         or, if only bundles differ, while agents run
+                                follow ─► tidy                        on a device that carries sensors alone
 
 The agent that is started anew by `switch` is away for a second. With `prepare` it holds the next bundle beside the one
-that it runs, and when all do, `commit` lets them run it: no step is lost. Either all devices take that way or none.
+that it runs, and when all do, `commit` lets them run it: no step is lost. Either all nodes take that way or none.
+Sensors follow them: what they say for the bundle before is answered by nodes that still hold it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +29,7 @@ Name = Literal[
     "abandon",
     "prepare",
     "commit",
+    "follow",
     "sensors",
     "retire",
     "tidy",
@@ -40,7 +43,8 @@ _ABSENT: Final = Service("inactive", is_enabled=False, restarts=0)
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What a device is to have; without a node or sensor there is no release. `files` lie in /etc, by their hashes.
 
-    `base` names all of the release but its bundle; `sensors` are the services beside the agent's.
+    `base` names all of the release but its bundle; `sensors` are the services beside the agent's, which serves a sensor
+    too if `is_leaf`.
     """
 
     release: str = ""
@@ -49,6 +53,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
     has_broker: bool = False
     sensors: tuple[str, ...] = ()
+    is_leaf: bool = False
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +96,7 @@ def _turn(facts: Facts, wanted: Wanted, changed: tuple[str, ...]) -> list[Step]:
         why = f"from {facts.current}, the agent {_GOES_ON}"
         return [Step(name=name, why=why, names=(wanted.release,)) for name in _LIVE]
     if wanted.release and (why := _why_switch(facts, wanted, changed)):
-        return [Step(name="switch", why=why, names=(wanted.release,))]
+        return [Step(name="follow" if wanted.is_leaf else "switch", why=why, names=(wanted.release,))]
     return [Step(name="abandon", why="a switch was broken off", names=(facts.next,))] if facts.next else []
 
 
@@ -166,6 +171,8 @@ def _why_switch(facts: Facts, wanted: Wanted, changed: tuple[str, ...]) -> str:
         if not facts.current:
             return "the first"
         is_running = facts.services.get(AGENT, _ABSENT).state == "active"
+        if wanted.is_leaf:
+            return f"from {facts.current}, its sensors are started anew"
         reason = "more than the bundle differs" if is_running else "it does not run"
         return f"from {facts.current}, the agent {_ANEW}: {reason}"
     return "was changed on the device" if facts.changed else _why_start(AGENT, facts, changed)

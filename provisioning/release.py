@@ -143,6 +143,7 @@ def _config(inventory: Inventory, node: str, service: str) -> Config:
         tls=tls if inventory.pki else None,
         verify_key=SIGNING_KEY if inventory.pki else "",
         source=_source(node, inventory.sources.get(node)),
+        provider=inventory.provider_of(node),
     )
 
 

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import hashlib
 import io
+import os
 import shlex
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,10 @@ class RemoteError(FailureFound):
     """A device cannot be reached, or refuses what it was asked."""
 
 
+class NoRoom(RemoteError):
+    """A device's disk has no room for what is copied there."""
+
+
 class Outcome(NamedTuple):
     """What a script on a device came to."""
 
@@ -43,6 +48,18 @@ class Outcome(NamedTuple):
         """The last line of its errors, or of its output."""
         lines = (self.error.strip() or self.out.strip()).splitlines()
         return lines[-1] if lines else f"exit code {self.code}"
+
+
+class _Ear(io.StringIO):
+    """Hands on what is written to it."""
+
+    def __init__(self, hear: Callable[[str], None]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def write(self, text: str) -> int:
+        self._hear(text)
+        return len(text)
 
 
 class Conversation:
@@ -89,9 +106,19 @@ class Remote:
         if isinstance(self._connection.gateway, Connection):
             self._connection.gateway.close()
 
-    def run(self, script: str, *arguments: str, root: bool = False, timeout_s: float = 60) -> Outcome:
-        """Run a POSIX shell script as the login, or as root; raises RemoteError if it cannot be run at all."""
-        outcome = self._run(*self._command(script, arguments, root), timeout_s)
+    def run(
+        self,
+        script: str,
+        *arguments: str,
+        root: bool = False,
+        timeout_s: float = 60,
+        hear: Callable[[str], None] | None = None,
+    ) -> Outcome:
+        """Run a POSIX shell script as the login, or as root; raises RemoteError if it cannot be run at all.
+
+        `hear` is told what it prints while it goes on.
+        """
+        outcome = self._run(*self._command(script, arguments, root), timeout_s, hear)
         return self._let_in(outcome) if root else outcome
 
     def converse(self, script: str, *arguments: str, timeout_s: float) -> Conversation:
@@ -123,6 +150,9 @@ class Remote:
             raise RemoteError(f"the connection broke while {what} was copied: run it again") from error
         except OSError as error:  # SFTP says no more than "Failure" when the disk is full
             self.run('rm -f "$1"', f"{name}.part")
+            free_mb = self.free_mb(folder)
+            if str(error) == "Failure" and free_mb << 20 <= source.seek(0, os.SEEK_END):
+                raise NoRoom(f"{what} cannot be copied, {free_mb} MB free in {folder}") from error
             hint = "is its disk full?" if str(error) == "Failure" else f"may {self._device.user} write to ~/{_UPLOADS}?"
             raise RemoteError(f"{what} cannot be copied ({error}): {hint}") from error
         check = 'cd "$1" && echo "$2  $2.part" | sha256sum -c --status && sync "$2.part" && mv "$2.part" "$2"'
@@ -130,6 +160,10 @@ class Remote:
             self.run('rm -f "$1"', f"{name}.part")
             raise RemoteError(f"{what} arrived changed: run it again; if it stays so, the card or cable is bad")
         return name
+
+    def free_mb(self, folder: str) -> int:
+        """Return how much is free on the file system of a folder; raises RemoteError."""
+        return int(self.run('df -Pk "$1" | tail -n 1', folder).out.split()[3]) // 1024
 
     def _let_in(self, outcome: Outcome) -> Outcome:
         """Raise RemoteError if sudo refused."""
@@ -147,12 +181,18 @@ class Remote:
             stdin = self._password + "\n" if self._password else ""
         return "LC_ALL=C exec " + shlex.join(words), stdin
 
-    def _run(self, command: str, stdin: str, timeout_s: float) -> Outcome:
+    def _run(self, command: str, stdin: str, timeout_s: float, hear: Callable[[str], None] | None = None) -> Outcome:
         if self._is_closed:  # Fabric would open it again
             raise RemoteError("interrupted")
         try:
             done = self._connection.run(
-                command, hide=True, warn=True, in_stream=io.StringIO(stdin), timeout=timeout_s, encoding="utf-8"
+                command,
+                hide=True,
+                warn=True,
+                in_stream=io.StringIO(stdin),
+                out_stream=_Ear(hear) if hear else None,
+                timeout=timeout_s,
+                encoding="utf-8",
             )
         except invoke.exceptions.CommandTimedOut as error:
             raise RemoteError(f"did not finish within {timeout_s:.0f} s: is the device overloaded?") from error

@@ -13,11 +13,12 @@ If nothing but the bundle differs, no agent is started anew, and no step is lost
                                                                  └─ one does not: all abandon it
 
 Whoever feeds the fleet goes over when the sink says that it runs the new one. By then all hold it, and an agent drops
-the old one only when nothing has come for it for a while.
+the old one only when nothing has come for it for a while. If one of them refuses at the last moment, the others come
+back to the old one by the same two moves.
 """
 
 import time
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from edge_agent.bundle import Bundle
@@ -27,8 +28,9 @@ from provisioning.deployment import Deployment, deployment_of
 from provisioning.errand import Errand, StepFailed
 from provisioning.facts import Facts
 from provisioning.plan import STAGED, Step, alike, plan
+from provisioning.room import room_of
 
-_SWITCHED: Final = frozenset({"broker", "switch", "abandon", "sensors", "retire"})
+_SWITCHED: Final = frozenset({"broker", "switch", "abandon", "follow", "sensors", "retire"})
 
 
 class Seen(NamedTuple):
@@ -41,7 +43,7 @@ class Seen(NamedTuple):
     @property
     def switches(self) -> bool:
         """Whether its agent will run another bundle, or be started anew."""
-        return self.goes_on or any(step.name == "switch" for step in self.steps)
+        return self.goes_on or any(step.name in ("switch", "follow") for step in self.steps)
 
     @property
     def goes_on(self) -> bool:
@@ -56,7 +58,9 @@ def look(crew: Crew, bundle: Bundle, claims: Claims | None = None) -> dict[str, 
         facts = errand.look(claims=claims)
         errand.require_fit(facts, time.time())
         deployment = deployment_of(bundle, crew.inventory, errand.name, facts)
-        return Seen(facts, deployment, plan(facts, deployment.wanted))
+        steps = plan(facts, deployment.wanted)
+        errand.require_room(facts, room_of(steps, deployment, facts))
+        return Seen(facts, deployment, steps)
 
     found = crew.each(look_at)
     require_all(crew.failed)
@@ -74,8 +78,8 @@ def roll_out(crew: Crew, bundle: Bundle, seen: Mapping[str, Seen]) -> None:
         for name in [name for name, found in ready.items() if found.switches]:
             crew.fail(name, StepFailed(f"staged, and kept on its old bundle: {culprits} failed"))
         return
-    live = {name: found.deployment.wanted.release for name, found in ready.items() if found.goes_on}
-    if live and not exchange(crew, live, bundle.manifest.sink):
+    moves = {name: (each.facts.current, each.deployment.wanted.release) for name, each in ready.items() if each.goes_on}
+    if moves and not exchange(crew, moves, bundle.manifest.sink):
         return
     _take(crew, ready, _SWITCHED)
     if culprits := ", ".join(sorted(name for name, error in crew.failed.items() if isinstance(error, StepFailed))):
@@ -84,20 +88,22 @@ def roll_out(crew: Crew, bundle: Bundle, seen: Mapping[str, Seen]) -> None:
     _take(crew, ready, {"tidy"})
 
 
-def exchange(crew: Crew, releases: Mapping[str, str], sink: str) -> bool:
+def exchange(crew: Crew, moves: Mapping[str, tuple[str, str]], sink: str) -> bool:
     """Let agents go on with the bundles of other releases: all of them or none; return whether they all do.
 
     Args:
         crew: Whoever is not as wanted in the end is out of it.
-        releases: What each device is to run; it is there, and differs in the bundle alone.
+        moves: What each device runs, and is to run; both are there, and differ in the bundle alone.
         sink: The node that tells those who feed the fleet which bundle it runs.
     """
     before = set(crew.failed)
+    releases = {name: new for name, (_, new) in moves.items()}
     crew.each(lambda errand: errand.prepare(releases[errand.name]), releases)
     if culprits := crew.failed.keys() - before:
         _abandon(crew, releases, culprits)
         return False
     first = [name for name in releases if crew.inventory.devices[name].node == sink]
+    others = [name for name in releases if name not in first]
     crew.each(lambda errand: errand.commit(releases[errand.name]), first)
     if culprits := crew.failed.keys() & set(first):
         # Whether the word reached a device that is lost now, nobody knows: the others hold both bundles, and wait.
@@ -106,8 +112,23 @@ def exchange(crew: Crew, releases: Mapping[str, str], sink: str) -> bool:
         for name in [name for name in releases if name not in crew.failed]:
             crew.fail(name, StepFailed(f"holds both bundles, because {sink} was lost: apply again when it answers"))
         return False
-    crew.each(lambda errand: errand.commit(releases[errand.name]), [name for name in releases if name not in first])
-    return True
+    crew.each(lambda errand: errand.commit(releases[errand.name]), others)
+    # A device that is lost is one that the fog does without; one that refused has gone back by itself.
+    culprits = {name for name in others if isinstance(crew.failed.get(name), StepFailed)}
+    if culprits:
+        _return(crew, {name: old for name, (old, _) in moves.items()}, [first, others], culprits)
+    return not culprits
+
+
+def _return(
+    crew: Crew, releases: Mapping[str, str], turns: Sequence[Collection[str]], culprits: Collection[str]
+) -> None:
+    """Let all that have come to another bundle go on with the one before, those of the first turn first."""
+    names = ", ".join(sorted(culprits))
+    crew.each(lambda errand: errand.prepare(releases[errand.name]), releases)
+    for turn in turns:
+        for name in crew.each(lambda errand: errand.commit(releases[errand.name]), turn):
+            crew.fail(name, StepFailed(f"{names} failed: it is back on its old bundle"))
 
 
 def _abandon(crew: Crew, releases: Mapping[str, str], culprits: Collection[str]) -> None:

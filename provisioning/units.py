@@ -86,6 +86,12 @@ PrivateUsers=no
 SupplementaryGroups={groups}
 """
 
+# What compiles for a processor of its own writes code and runs it, and places its threads and memory as it likes.
+_COMPILING: Final = """\
+MemoryDenyWriteExecute=no
+SystemCallFilter=@resources
+"""
+
 _BROKER_UNIT: Final = """\
 [Unit]
 Description=fogguard's MQTT broker
@@ -131,7 +137,8 @@ def _files_of(inventory: Inventory, node: str, service: str) -> Files:
         secrets = {name: _read(inventory.pki, name) for name in (CA, f"{node}.crt", f"{node}.key")}
         anchor = {SIGNING_KEY: _read(inventory.pki, "signing.pub")}
     folder = _folder(service.removeprefix("fogguard-"), secrets)
-    groups = inventory.sources[node].groups if node in inventory.sources else ()
+    place = inventory.sources.get(node) or next(each for each in inventory.devices.values() if each.node == node)
+    devices = _DEVICES.format(groups=" ".join(place.groups)) if place.groups else ""
     unit = _AGENT_UNIT.format(
         of="" if service == AGENT else f" of sensor {node}",
         arguments="" if service == AGENT else f" --config sensor-{node}.json",
@@ -139,7 +146,7 @@ def _files_of(inventory: Inventory, node: str, service: str) -> Files:
         state=state_of(service),
         credentials=_credentials(folder, secrets),
         hardening=_HARDENING,
-        devices=_DEVICES.format(groups=" ".join(groups)) if groups else "",
+        devices=devices + ("" if inventory.provider_of(node).is_cpu else _COMPILING),
     )
     return {**anchor, **_in(folder, secrets), unit_file(service): unit.encode()}
 

@@ -27,6 +27,8 @@ from provisioning.own_wheel import PACKAGE, OwnWheel
 _PLATFORMS: Final = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 _LEFT_OUT: Final = frozenset({"tests", "__pycache__", "transformers", "quantization", "tools", "datasets", "bin"})
 _LAYOUT: Final = "1"
+_USUAL_BYTES: Final = (45 << 20, 125 << 20)
+"""Of an archive as the locked wheels make it, and of what is in it."""
 PYTHONS: Final = ("3.10", "3.11", "3.12", "3.13", "3.14")
 ARCHES: Final = ("x86_64", "aarch64")
 
@@ -85,8 +87,8 @@ def wheelhouse(target: Target, say: Callable[[str], None]) -> Path:
 
     What was downloaded is not downloaded again: after an interruption it goes on.
     """
-    folder = cache_folder() / "wheels" / target.environment
-    archive = folder / "site.tar.gz"
+    archive = _archive(target)
+    folder = archive.parent
     if archive.exists():
         return archive
     say(f"wheels for Python {target.python} on {target.arch}: downloading, once")
@@ -104,6 +106,27 @@ def wheelhouse(target: Target, say: Callable[[str], None]) -> Path:
     except OSError as error:
         raise WheelsError(f"{folder}: cannot be written ({error.strerror}): is the disk full?") from error
     return archive
+
+
+def _archive(target: Target) -> Path:
+    return cache_folder() / "wheels" / target.environment / "site.tar.gz"
+
+
+def sizes(target: Target) -> tuple[int, int]:
+    """Return the bytes of the archive for `target`, and those that it takes unpacked; an estimate until it is made.
+
+    Byte code and the rest of each file's last block are counted in.
+    """
+    archive = _archive(target)
+    try:
+        packed = archive.stat().st_size
+        with archive.open("rb") as content:
+            content.seek(-4, os.SEEK_END)  # where gzip keeps the length of what it holds
+            unpacked = int.from_bytes(content.read(), "little")
+    except FileNotFoundError:
+        own = target.own.unpacked_bytes if target.own else 0
+        packed, unpacked = _USUAL_BYTES[0] + own, _USUAL_BYTES[1] + own
+    return packed, unpacked + unpacked // 8
 
 
 def _pip_options(target: Target, requirements: Path) -> list[str]:

@@ -18,13 +18,13 @@ __all__ = ["NODES", "bare_fleet", "changes", "during", "other_bundle", "reasons"
 
 
 @contextmanager
-def bare_fleet(folder, bundle, *options, pki_folder="pki"):
+def bare_fleet(folder, bundle, *options, pki_folder="pki", what="watch"):
     """A lab whose devices have nothing yet, and an inventory with certificates, or without if `pki_folder` is ""."""
     if os.geteuid() != 0:
         pytest.skip("virtual devices need root")
     lab = [command("fogguard"), "lab"]
     file = folder / "fleet.toml"
-    up = [*lab, "up", "watch", "--name", NAME, "--fleet", file, *options]
+    up = [*lab, "up", what, "--name", NAME, "--fleet", file, *options]
     done = subprocess.run(up, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     try:

@@ -47,10 +47,10 @@ WRITES = {
 }
 READS = {
     "iot": {T.step, T.cmd("iot"), RAW} | lives("iot"),
-    "e1": {T.tensor("iot"), T.cmd("e1")} | lives("e1"),
-    "f2": {T.tensor("iot"), T.tensor("e1"), T.cmd("f2")} | lives("f2", "e1"),
-    "f1": {T.tensor("e1"), T.tensor("f2"), T.cmd("f1")} | lives("f1", "e1", "f2"),
-    "cloud": {T.tensor("f2"), T.tensor("f1"), T.step, T.cmd("cloud")} | lives("cloud", "e1", "f2", "f1"),
+    "e1": {T.tensor("iot"), T.cmd("e1")} | lives("e1", "iot"),
+    "f2": {T.tensor("iot"), T.tensor("e1"), T.cmd("f2")} | lives("f2", "e1", "iot"),
+    "f1": {T.tensor("e1"), T.tensor("f2"), T.cmd("f1")} | lives("f1", "e1", "f2", "iot"),
+    "cloud": {T.tensor("f2"), T.tensor("f1"), T.step, T.cmd("cloud")} | lives("cloud", "e1", "f2", "f1", "iot"),
     "operator": EVERY,
     "feeder": {T.result} | {make(node) for node in (*NODES, "iot") for make in (T.status, T.beat, T.metrics)},
     "watcher": EVERY,

@@ -15,6 +15,8 @@ from support import ROOT
 from provisioning.doctor import chosen_python, examine, unfit
 from provisioning.facts import SCRIPT, FactsError, parse_facts
 from provisioning.inventory import Device
+from provisioning.room import examine_room, room_of_any
+from provisioning.wheels import Target
 
 FOLDER = Path(__file__).with_name("facts")
 DEVICE = Device(address="10.0.0.1", user="pi")
@@ -30,6 +32,8 @@ def summary(text, device=DEVICE):
     facts = parse_facts(text)
     findings = examine(facts, device, carries_broker=True, now_s=NOW_S)
     python = chosen_python(facts)
+    if not unfit(findings):
+        findings += examine_room(facts, room_of_any(Target(python.version, facts.machine), facts))
     return {
         "facts": json.loads(msgspec.json.encode(facts, order="deterministic")),
         "python": python.path if python else None,
@@ -61,6 +65,14 @@ def test_what_is_not_understood_is_one_sentence(text):
         parse_facts(text)
 
 
+def test_a_home_on_a_file_system_of_its_own_is_noticed():
+    text = said("composed-pi4-bookworm")
+    disk = text.partition("@@ disk\n")[2].partition("\n")[0]
+    assert parse_facts(f"{text}\n@@ home\n{disk}").home_free_mb is None
+    apart = parse_facts(f"{text}\n@@ home\ntmpfs 10240 4096 6144 40% /home/pi/.cache/fogguard")
+    assert apart.home_free_mb == 6
+
+
 def test_another_device_than_the_inventory_says_is_unfit():
     device = msgspec.structs.replace(DEVICE, arch="x86_64")
     assert "is aarch64, the inventory says x86_64" in summary(said("composed-pi4-bookworm"), device)["unfit"]
@@ -79,7 +91,6 @@ def test_another_device_than_the_inventory_says_is_unfit():
             "incomplete -",
             "lacks half its library: sudo apt-get",
         ),
-        ("26321056", "102400", "100 MB of disk free: make room"),
         ("3885396", "120000", "an agent and its system need 200 MB"),
         ("@@ clock\n1795593380", "@@ clock\n1764057380", "the clock is 365 days behind: sudo date -s @1795593380"),
     ],

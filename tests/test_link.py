@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import time
 
@@ -204,3 +205,18 @@ def test_no_broker_is_one_sentence():
 def test_something_that_is_no_broker_is_one_sentence():
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(LinkError, match="does not answer as an MQTT"):
         Link(parse_url(f"mqtt://127.0.0.1:{server.getsockname()[1]}"), "deaf").connect(timeout_s=0.5)
+
+
+def test_a_host_that_does_not_even_refuse_holds_a_link_up_for_less_than_a_watchdog_waits():
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = server.getsockname()[1]
+        for _ in range(3):  # its queue is full now: what else comes is not answered, as by a machine without power
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        link = stack.enter_context(Link(parse_url(f"mqtt://127.0.0.1:{port}"), "waits"))
+        began_s = time.monotonic()
+        link.poll(0.1)
+        assert 1 < time.monotonic() - began_s < 4
+        assert link.activity > 0

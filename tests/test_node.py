@@ -11,6 +11,7 @@ from broker.frame import Frame, decode, encode
 from broker.presence import Status, encode_status
 from edge_agent.answer import guess
 from edge_agent.metrics import Metrics
+from edge_agent.pace import step_number
 from export.data import load_data
 from export.data.rows import split_rows
 from export.evaluation import Composed
@@ -109,6 +110,29 @@ def test_a_node_waits_for_each_of_its_sensors_though_no_other_node_hears_them(bu
     fog.settle()
     assert set(fog.answers[0].contributors) >= {"iot", "e1"}
     assert fog.nodes["f2"].counters.late == 0
+
+
+def test_a_sensor_is_waited_for_as_long_as_its_agent_lives_or_the_fleet_is_fed_by_hand(bundle):
+    f1 = Fog(bundle, {"e1", "f1", "f2"}).nodes["f1"]  # which hears of the sensor through others alone
+    place, late_ns = 0, 10_000_000_000
+
+    def waits_after(status=None, step=None, now_ns=0):
+        if status:
+            f1.on_message(TOPICS.status("iot"), encode_status(status), now_ns)
+        if step is not None:
+            f1.on_message(TOPICS.tensor("e1"), encode(Frame(step, 1, bundle.id, None, 0)), now_ns)
+        return f1._awaited == {"e1", "f2"}
+
+    born, dead = Status(online=True, epoch=3), Status(online=False, epoch=3, reason="stopped")
+    assert waits_after()  # nobody was heard of
+    assert waits_after(born)
+    assert waits_after(step=step_number(3, place, 1))
+    assert not waits_after(dead)
+    assert not waits_after(step=step_number(3, place, 2))  # one that was under way
+    assert waits_after(step=1)
+    assert waits_after(step=step_number(3, place, 3))  # the two may mingle
+    assert not waits_after(step=step_number(3, place, 4), now_ns=late_ns)
+    assert f1.counters.suspicions == 0
 
 
 def test_a_node_born_again_is_not_asked_for_what_its_last_life_owed(bundle, rows):

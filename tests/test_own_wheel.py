@@ -1,6 +1,7 @@
 """An onnxruntime of one's own, with real wheels: for which devices it is, and what becomes of it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -117,6 +118,37 @@ def test_the_inventory_names_it_and_the_command_line_has_the_last_word(tmp_path)
 def fleet(tmp_path_factory, bundle):
     with bare_fleet(tmp_path_factory.mktemp("fleet"), bundle) as found:
         yield found
+
+
+@pytest.mark.lab
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="onnxruntime-openvino has wheels for x86-64 alone")
+def test_another_provider_compiles_before_the_switch_as_the_agent_would_and_serves(fleet, tmp_path):
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", tmp_path]
+    target = ["--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--only-binary=:all:"]
+    subprocess.run([*pip, *target, "onnxruntime-openvino==1.24.1"], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    plain = fleet.file.read_text()
+    fleet.file.write_text(plain.replace("[devices.f1]\n", '[devices.f1]\nprovider = "openvino"\n'))
+    refused = fleet.provision("apply", fleet.bundle.path, code=1)
+    assert "has no OpenVINOExecutionProvider here: it has" in reasons(refused)["f1"]
+    fleet.file.write_text(fleet.file.read_text().replace("[devices.f1]\n", f'[devices.f1]\nwheel = "{wheel}"\n'))
+    report = fleet.provision("apply", fleet.bundle.path)
+    assert re.search(r"golden rows within \S+ \(limit 1e-02\), OpenVINOExecutionProvider", reasons(report)["f1"])
+    (engine,) = fleet.shell(
+        "f1", "find /var/lib/private/fogguard/engines -name '*.blob' -printf '%p %T@ %u\n'"
+    ).splitlines()
+    require_answers(fleet, fleet.bundle)
+    assert "libopenvino_intel_cpu_plugin" in fleet.shell(
+        "f1", "cat /proc/$(systemctl show -P MainPID fogguard-agent)/maps"
+    )
+    fleet.shell("f1", "systemctl restart fogguard-agent")  # finds what was compiled
+    require_answers(fleet, fleet.bundle)
+    found = fleet.shell("f1", "find /var/lib/private/fogguard/engines -name '*.blob' -printf '%p %T@ %u\n'")
+    assert found == engine
+    fleet.file.write_text(plain)
+    fleet.provision("apply", fleet.bundle.path)
+    require_answers(fleet, fleet.bundle)
 
 
 @pytest.mark.lab

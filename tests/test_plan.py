@@ -65,6 +65,16 @@ def test_everything_is_staged_before_anything_is_switched():
         assert names == sorted(names, reverse=True)
 
 
+def test_a_device_that_carries_sensors_alone_follows_and_starts_nobody_else_anew():
+    case = dict(cases())["other-weights-alone"]
+    goes_on = plan(facts_of(case), case.wanted)
+    leaf = msgspec.structs.replace(case.wanted, base="", is_leaf=True)
+    follows = plan(facts_of(case), leaf)
+    assert [step.name for step in follows] == ["release", "self-test", "follow", "tidy"]
+    assert follows[2].why == "from new1, its sensors are started anew"
+    assert alike({"f1": goes_on, "shed": follows}) == {"f1": goes_on, "shed": follows}
+
+
 def test_either_all_agents_go_on_or_all_are_started_anew():
     case = dict(cases())["other-weights-alone"]
     goes_on = plan(facts_of(case), case.wanted)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 import threading
@@ -246,9 +247,14 @@ def require_whole(driver, *bundles):
     assert [record for record in whole if record.label != predicted[record.bundle][record.row]] == []
 
 
+def pids(fleet):
+    """The process of each agent: another one was started anew."""
+    return {node: fleet.shell(node, "systemctl show -p MainPID --value fogguard-agent") for node in NODES}
+
+
 def test_a_switch_under_load_loses_no_step_and_mixes_none_there_and_back(fleet, other):
     fleet.provision("apply", fleet.bundle.path)
-    before = {node: fleet.shell(node, "systemctl show -p MainPID --value fogguard-agent") for node in NODES}
+    before = pids(fleet)
     with fed(fleet, fleet.bundle, other) as driver:
         report = during(driver, lambda: fleet.provision("apply", other.path))
         assert all("commit" in steps for steps in changes(report).values())
@@ -260,7 +266,7 @@ def test_a_switch_under_load_loses_no_step_and_mixes_none_there_and_back(fleet, 
         driver.measure(1 << 62, until=is_over)
         assert all(driver.held[node].beside == () for node in NODES)
         require_whole(driver, fleet.bundle, other)
-    assert {node: fleet.shell(node, "systemctl show -p MainPID --value fogguard-agent") for node in NODES} == before
+    assert pids(fleet) == before
     assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
 
 
@@ -283,6 +289,37 @@ def test_an_agent_that_cannot_hold_the_new_bundle_lets_all_abandon_it_and_no_ste
     fleet.shell("f1", f"chmod 755 {staged}/bundle")
     fleet.provision("apply", fresh.path)
     fleet.require_answers(fresh)
+    fleet.provision("apply", fleet.bundle.path)
+
+
+def test_an_agent_that_refuses_what_all_are_about_to_run_lets_all_go_back_and_no_step_is_lost(fleet, tmp_path):
+    fresh = fleet.signed(retrained(fleet.bundle.path, tmp_path / "fresh", "f1", 1.3).path)
+    result = tmp_path / "apply.json"
+    words = [command("fogguard"), "provision", "apply", fleet.file, fresh.path, "--json", result]
+
+    def apply():
+        with subprocess.Popen(
+            words, cwd=fleet.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            next(line for line in process.stderr if line.startswith("cloud: commit "))
+            process.send_signal(signal.SIGSTOP)
+            fleet.shell("f1", "chmod 700 /opt/fogguard/next/bundle")  # from now on the agent may not read it
+            process.send_signal(signal.SIGCONT)
+            process.communicate(timeout=60)
+        return process.returncode
+
+    before = pids(fleet)
+    with fed(fleet, fleet.bundle, fresh) as driver:
+        assert during(driver, apply) == 1
+        report = json.loads(result.read_text())
+        assert re.search("commit failed: its agent does not run it: .*Permission denied", reasons(report)["f1"])
+        assert all(reasons(report)[node] == "f1 failed: it is back on its old bundle" for node in NODES if node != "f1")
+        assert {held.bundle for held in driver.held.values()} == {fleet.bundle.id.hex()}
+        require_whole(driver, fleet.bundle, fresh)
+    assert pids(fleet) == before
+    fleet.shell("f1", "chmod 755 /opt/fogguard/releases/*/bundle")
+    fleet.provision("apply", fresh.path)
+    assert pids(fleet) == before
     fleet.provision("apply", fleet.bundle.path)
 
 

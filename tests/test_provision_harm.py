@@ -1,7 +1,9 @@
 """What goes wrong with one device is a sentence about it: the others go on, and nothing is half done."""
 
 import datetime
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -70,8 +72,32 @@ def test_a_disk_that_fills_up_while_an_environment_is_unpacked_is_left_as_it_was
         report = fleet.provision("apply", other.path, code=1)
     finally:
         fleet.shell("f2", "rm /var/tmp/full")
-    assert "environment failed: No space left on device: make room" in reasons(report)["f2"]
+    told = r"environment failed: No space left on device, \d+ MB free: make room: \d+ MB are needed"
+    assert re.fullmatch(told, reasons(report)["f2"])
     require_untouched(fleet, "f2", report)
+
+
+UPLOADS = "~fog/.cache/fogguard"
+OF_ITS_OWN = f"mkdir -p {UPLOADS}; mount -t tmpfs -o size=100m,uid=$(id -u fog),mode=700 uploads {UPLOADS}"
+
+
+def test_a_disk_that_fills_up_while_an_environment_is_copied_is_told_with_what_it_takes(fleet, other):
+    fleet.shell("f2", f"{LACKS_ITS_ENVIRONMENT}; {OF_ITS_OWN}")
+    try:
+        with standing_still(fleet, other, "f2", "environment", "--json", "full.json") as process:
+            fleet.shell("f2", f"fallocate -l $(($(stat -f -c '%f * %S' {UPLOADS}) - 5000000)) {UPLOADS}/full")
+            process.send_signal(signal.SIGCONT)
+            _, printed = process.communicate(timeout=60)
+        assert process.returncode == 1, printed
+        fleet.shell("f2", f"rm {UPLOADS}/full")
+        report = json.loads((fleet.folder / "full.json").read_text())
+        told = r"its environment cannot be copied, \d MB free in \S+/fogguard: make room: \d\d MB are needed"
+        assert re.fullmatch(told, reasons(report)["f2"])
+        require_untouched(fleet, "f2", report)
+        fleet.provision("apply", other.path)
+        require_answers(fleet, other)
+    finally:
+        fleet.shell("f2", f"umount {UPLOADS}")
 
 
 SPOIL = """
@@ -195,14 +221,14 @@ def test_an_expired_certificate_is_told_before_anything_is_switched(fleet, other
 
 
 @contextmanager
-def standing_still(fleet, bundle, device="f1"):
-    """Yield an apply that has claimed the fleet and come to its first step, stopped there; killed at the end."""
+def standing_still(fleet, bundle, device="f1", step="release", *options):
+    """Yield an apply that has claimed the fleet and just begins a step, stopped there; killed at the end."""
     fleet.shell(device, "cd /opt/fogguard; rm -rf $(ls -d releases/* | grep -v $(readlink current))")
-    words = [command("fogguard"), "provision", "apply", fleet.file, bundle.path]
+    words = [command("fogguard"), "provision", "apply", fleet.file, bundle.path, *options]
     with subprocess.Popen(
         [*map(str, words)], cwd=fleet.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
-        next(line for line in process.stderr if ": release (" in line)
+        next(line for line in process.stderr if line.startswith(f"{device}: {step} "))
         process.send_signal(signal.SIGSTOP)
         try:
             yield process

@@ -62,22 +62,28 @@ def require_finished(fleet, bundle):
         ("f1", "looking", 0.1),
         ("cloud", "packages", 0.5),
         ("cloud", "broker", 0.1),
+        ("cloud", "prepare", 0.05),
+        ("cloud", "commit", 0.05),
         ("f1", "tidy", 0.05),
     ],
 )
 def test_after_a_power_cut_in_the_other_steps_apply_finishes_too(fleet, other, device, step, delay_s):
     fleet.provision("apply", fleet.bundle.path)
     fleet.shell(device, PREPARED.get(step, ":"))
-    unplugging = []
+    restarts = "systemctl show -P NRestarts fogguard-agent"
+    unplugging, before = [], fleet.shell("f2", restarts)
 
     def unplug(process):
         time.sleep(delay_s)
         unplugging.append(threading.Thread(target=fleet.lab, args=("unplug", device)))
         unplugging[0].start()
 
+    began_s = time.monotonic()
     _, printed = during(fleet, ("apply", fleet.file, other.path), device, step, unplug)
     unplugging[0].join()
     assert "Traceback" not in printed
+    assert time.monotonic() < began_s + 60, printed  # nothing is waited for that cannot come
+    assert fleet.shell("f2", restarts) == before  # who waits for its broker does not hang
     fleet.lab("plug", device)
     if step == "packages":  # what dpkg had begun is nobody's: apply goes on with it, and only then is there a broker
         fleet.provision("apply", fleet.bundle.path)

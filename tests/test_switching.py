@@ -5,6 +5,7 @@ import json
 import pytest
 from retrained import retrained
 
+from benchmarks.driver import AnotherBundle
 from benchmarks.fleet import running_trial
 from edge_agent.bundle import load
 
@@ -57,6 +58,18 @@ def test_an_agent_that_dies_between_prepare_and_commit_comes_back_with_both_and_
         driver.measure(100)
         driver.finish()
         assert {(record.bundle, record.answered_by) for record in driver.phases[-1].steady} == {(new, new)}
+
+
+def test_who_feeds_a_fleet_that_goes_over_to_a_bundle_it_does_not_hold_is_told_to_which(bundle, other):
+    with running_trial(bundle.path, rate=100, window=64) as trial:
+        trial.driver.begin("switch", frozenset(bundle.manifest.order))
+        trial.driver.settle()
+        trial.agents.prepare(other)
+        fed_until(trial.driver, trial.driver.await_bundle(other.id.hex(), tuple(bundle.manifest.nodes)))
+        trial.agents.commit()
+        told = f"the fleet has gone over from bundle {bundle.id.hex()} to {other.id.hex()}: run it with that one"
+        with pytest.raises(AnotherBundle, match=told):
+            trial.driver.measure(trial.driver.fed + 1000)
 
 
 def test_an_agent_that_refuses_the_next_bundle_goes_on_with_its_own(bundle, other, bundle_copy):

@@ -3,4 +3,4 @@ set -eu
 cd /opt/fogguard
 rm -f next
 sync .
-systemctl reload fogguard-agent.service 2> /dev/null || true
+hang_up || true

@@ -2,7 +2,9 @@
 set -eu
 cd /opt/fogguard
 unit=fogguard-agent.service
+told() { systemctl show -p StatusText --value $unit; }
 old=$(readlink current)
+before=$(told)
 if [ "$old" != "releases/$1" ]; then
   ln -sfn "$old" .previous
   mv -T .previous previous
@@ -16,14 +18,23 @@ if [ "$old" != "releases/$1" ]; then
 fi
 bundle=$(sha256sum < current/bundle/manifest.json | cut -c 1-16)
 # An agent that died meanwhile is started with it.
-systemctl reload $unit 2> /dev/null || systemctl restart --no-block $unit
+hang_up || systemctl restart --no-block $unit
+why=
 for _ in $(seq 300); do
-  case "$(systemctl show -p StatusText --value $unit)" in "bundle $bundle"[,\ ]*) exit 0 ;; esac
+  now=$(told)
+  case "$now" in
+    "bundle $bundle"[,\ ]*) exit 0 ;;
+    "$before") ;; # it has not looked yet
+    *refused:*)
+      why=${now##*refused: }
+      break
+      ;;
+  esac
   sleep 0.1
 done
-echo "its agent does not run it after 30 s: $(systemctl show -p StatusText --value $unit)" >&2
+echo "its agent does not run it: ${why:-after 30 s it says $now}" >&2
 ln -sfn "$old" .current
 mv -T .current current
 sync .
-systemctl reload $unit 2> /dev/null || systemctl restart --no-block $unit
+hang_up || systemctl restart --no-block $unit
 exit 1

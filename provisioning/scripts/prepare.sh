@@ -6,7 +6,7 @@ told() { systemctl show -p StatusText --value $unit; }
 give_up() {
   rm -f next
   sync .
-  systemctl reload $unit 2> /dev/null || true
+  hang_up || true
   echo "$1" >&2
   exit 1
 }
@@ -15,7 +15,7 @@ ln -sfn "releases/$1" .next
 mv -T .next next
 sync .
 bundle=$(sha256sum < next/bundle/manifest.json | cut -c 1-16)
-systemctl reload $unit
+hang_up || give_up "its agent does not run"
 for _ in $(seq 300); do
   now=$(told)
   case "$now" in
