@@ -1,0 +1,128 @@
+"""Who is to blame when a fleet is not as it should be: which node or link, in which stage. Data in, findings out.
+
+    a vector's checksum was wrong at one receiver        that link        wire
+                             … at all who hear a sender  the sender's     wire
+    replies take long from one node                      its link         wire
+    another bundle than the fleet's                      the node         bundle
+    a vector is not what its graph makes of what came    the node         infer
+    inference takes long, measured beside this machine   the node         infer
+
+A node that is slow answers late too, so its link is blamed only if its processor is not. A clean run names nobody.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from edge_agent.metrics import Metrics
+
+_TIMES: Final = 4.0
+"""How many times slower than the others one must be to be named."""
+_INFER_MS, _WIRE_MS = 0.1, 2.0
+"""And by how much at the least: what a busy machine does to anybody."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One culprit: a node, or the link between two (`source>node`), the stage, and a sentence."""
+
+    culprit: str
+    stage: Literal["wire", "infer", "bundle"]
+    what: str
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """How many vectors of a node were computed again, how many were others, and by how much of their size at most."""
+
+    n: int = 0
+    wrong: int = 0
+    worst: float = 0.0
+
+
+def corrupt_links(before: Mapping[str, Metrics], after: Mapping[str, Metrics]) -> list[Finding]:
+    """Return the links on which bits changed between two readings of all nodes' metrics."""
+    wrong: dict[str, dict[str, int]] = {}  # by source, then receiver
+    came: dict[tuple[str, str], int] = {}
+    for node, told in after.items():
+        for source, tally in told.sources.items():
+            was = before[node].sources[source]
+            count = tally.rejected.get("checksum", 0) - was.rejected.get("checksum", 0)
+            came[source, node] = tally.frames - was.frames + count
+            wrong.setdefault(source, {})[node] = count
+    found = []
+    for source, receivers in wrong.items():
+        bad = {node: count for node, count in receivers.items() if count > 0}
+        if len(bad) > 1 and len(bad) == len(receivers):
+            each = ", ".join(f"{count} of {came[source, node]} at {node}" for node, count in bad.items())
+            what = f"what {source} sends is corrupt wherever it arrives: {each} frames had a wrong checksum"
+            found.append(Finding(culprit=source, stage="wire", what=what))
+            continue
+        for node, count in bad.items():
+            what = f"the link {source} → {node} corrupts: {count} of {came[source, node]} frames had a wrong checksum"
+            found.append(Finding(culprit=f"{source}>{node}", stage="wire", what=what))
+    return found
+
+
+def other_bundles(bundle: str, running: Mapping[str, str]) -> list[Finding]:
+    """Return the nodes that run another bundle than the one that is measured."""
+    return [
+        Finding(culprit=node, stage="bundle", what=f"{node} runs bundle {other or 'unknown'}, the others {bundle}")
+        for node, other in running.items()
+        if other != bundle
+    ]
+
+
+def wrong_nodes(judged: Mapping[str, Judged]) -> list[Finding]:
+    """Return the nodes whose vectors are not what their graphs make of what came."""
+    return [
+        Finding(
+            culprit=node,
+            stage="infer",
+            what=f"{node} computes wrong: {each.wrong} of {each.n} vectors are not what its graph makes of what it "
+            f"got, by up to {100 * each.worst:.3g} % of the largest value",
+        )
+        for node, each in judged.items()
+        if each.wrong
+    ]
+
+
+def slow_nodes(infer_ms: Mapping[str, Sequence[float]], reference_ms: Mapping[str, float]) -> list[Finding]:
+    """Return the nodes that take much longer to infer than the others, measured by the same graphs on this machine.
+
+    Args:
+        infer_ms: Each node's mean in each batch of steps; their median counts, for one hold-up may be anybody's.
+        reference_ms: The same graphs' times on this machine.
+    """
+    took_ms = {node: statistics.median(means) for node, means in infer_ms.items() if means}
+    ratios = {node: ms / reference_ms[node] for node, ms in took_ms.items()}
+    found = []
+    for node, ratio in ratios.items():
+        usual = _of_others(ratios, node)
+        ms, usual_ms = took_ms[node], usual * reference_ms[node]
+        if usual and ratio >= _TIMES * usual and ms - usual_ms >= _INFER_MS:
+            what = f"{node} infers slowly: {ms:.2f} ms a step, {ratio / usual:.1f} times what one like the others would"
+            found.append(Finding(culprit=node, stage="infer", what=what))
+    return found
+
+
+def slow_wires(round_trips_ms: Mapping[str, float]) -> list[Finding]:
+    """Return the nodes whose replies take much longer than the others': timed on one clock, there and back."""
+    found = []
+    for node, ms in round_trips_ms.items():
+        usual = _of_others(round_trips_ms, node)
+        if usual and ms >= _TIMES * usual and ms - usual >= _WIRE_MS:
+            what = f"the link between {node} and the broker is slow: {ms:.1f} ms there and back, others {usual:.1f} ms"
+            found.append(Finding(culprit=node, stage="wire", what=what))
+    return found
+
+
+def without_echoes(slow: Sequence[Finding], late: Sequence[Finding]) -> list[Finding]:
+    """Return both, but of the late ones only those that are not late because they are slow."""
+    named = {each.culprit for each in slow}
+    return [*slow, *(each for each in late if each.culprit not in named)]
+
+
+def _of_others(values: Mapping[str, float], node: str) -> float:
+    others = [value for other, value in values.items() if other != node]
+    return statistics.median(others) if others else 0.0
