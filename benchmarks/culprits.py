@@ -16,12 +16,17 @@ from typing import Final, Literal
 
 import msgspec
 
+from broker.errors import FailureFound
 from edge_agent.metrics import Metrics
 
 _TIMES: Final = 4.0
 """How many times slower than the others one must be to be named."""
 _INFER_MS, _WIRE_MS = 0.1, 2.0
 """And by how much at the least: what a busy machine does to anybody."""
+
+
+class CulpritFound(FailureFound):
+    """The fleet is not as it should be, and somebody is to blame."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +126,12 @@ def without_echoes(slow: Sequence[Finding], late: Sequence[Finding]) -> list[Fin
     """Return both, but of the late ones only those that are not late because they are slow."""
     named = {each.culprit for each in slow}
     return [*slow, *(each for each in late if each.culprit not in named)]
+
+
+def require_none(findings: Sequence[Finding]) -> None:
+    """Raise CulpritFound if anybody is to blame."""
+    if findings:
+        raise CulpritFound("; ".join(f"{each.what} (stage {each.stage})" for each in findings))
 
 
 def _of_others(values: Mapping[str, float], node: str) -> float:

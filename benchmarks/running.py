@@ -22,6 +22,7 @@ from benchmarks.probe import Fed, Probe, StepLost
 from benchmarks.reached import Reached
 from benchmarks.recomputed import judge
 from benchmarks.stages import Batch, durations_ms, quantiles, stages_ms, waterfall, wires_ms
+from benchmarks.timeline import topology
 from benchmarks.whole import time_whole
 from broker.frame import HEADER_BYTES
 from edge_agent.bundle import Bundle
@@ -34,7 +35,7 @@ BATCH: Final = 100
 _BATCH_S: Final = 5.0
 _WARM_UP: Final = 100
 _PINGS: Final = 8
-_ROUNDS: Final = 5
+_ROUNDS: Final = 9
 Progress = Callable[[str], None]
 
 
@@ -82,6 +83,8 @@ def examine(
     answers_ms = [fed.ms for batch in watch.batches for fed in batch.fed]
     took_ms, bars = waterfall(watch.batches, manifest)
     found: dict[str, Any] = {
+        "fog": manifest.name,
+        "topology": topology(manifest),
         "answers_ms": quantiles(answers_ms),
         "n": len(answers_ms),
         "unanswered": watch.unanswered,
@@ -97,9 +100,11 @@ def examine(
         "judged": judged,
         "findings": findings,
     }
-    if not watch.unanswered:
+    found["loads"] = []
+    if not findings and not watch.unanswered:
         progress("with and without the questions that this harness asks")
         found["harness_overhead"] = _overhead(reached, nodes)
+    if not watch.unanswered:
         found["loads"] = list(offer(reached, offered, progress))
     return found
 
@@ -196,7 +201,7 @@ def _overhead(reached: Reached, nodes: Sequence[str]) -> float:
     for _ in range(_ROUNDS):
         with reached.probe() as probe:
             probe.one_by_one(BATCH // 4, _BATCH_S)
-            alone = quantiles([fed.ms for fed in probe.one_by_one(BATCH, _BATCH_S)])["p50"]
+            alone = quantiles([fed.ms for fed in probe.one_by_one(2 * BATCH, _BATCH_S)])["p50"]
         with (
             reached.operator() as operator,
             reached.watcher(lambda _topic, _payload: None) as listening,
@@ -206,7 +211,7 @@ def _overhead(reached: Reached, nodes: Sequence[str]) -> float:
             probe.one_by_one(BATCH // 4, _BATCH_S)
             for command in ("ping", "trace", "metrics", "host"):
                 operator.ask(nodes, command)
-            watched = quantiles([fed.ms for fed in probe.one_by_one(BATCH, _BATCH_S)])["p50"]
+            watched = quantiles([fed.ms for fed in probe.one_by_one(2 * BATCH, _BATCH_S)])["p50"]
         ratios.append(watched / alone)
     return statistics.median(ratios) - 1
 

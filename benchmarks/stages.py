@@ -6,6 +6,7 @@ A duration within a node is of the node's own clock, and exact; what lies betwee
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import msgspec
@@ -64,8 +65,8 @@ def durations_ms(batches: Iterable[Batch], node: str, stage: str) -> list[float]
 
 
 def _durations_ms(trace: StepTrace) -> dict[str, float]:
-    ends = (0, trace.closed, trace.inferred, trace.published)
-    return {stage: (end - begin) / 1e6 for stage, begin, end in zip(STAGES, ends, ends[1:], strict=False)}
+    moments = (0, trace.closed, trace.inferred, trace.published)
+    return {stage: (end - begin) / 1e6 for stage, (begin, end) in zip(STAGES, pairwise(moments), strict=True)}
 
 
 def stages_ms(batches: Sequence[Batch], manifest: Manifest) -> dict[str, dict[str, dict[str, float]]]:
