@@ -21,7 +21,7 @@ from edge_agent.metrics import Metrics
 
 _TIMES: Final = 4.0
 """How many times slower than the others one must be to be named."""
-_INFER_MS, _WIRE_MS = 0.1, 2.0
+_INFER_MS, _WIRE_MS = 0.02, 2.0
 """And by how much at the least: what a busy machine does to anybody."""
 
 
@@ -92,19 +92,13 @@ def wrong_nodes(judged: Mapping[str, Judged]) -> list[Finding]:
     ]
 
 
-def slow_nodes(infer_ms: Mapping[str, Sequence[float]], reference_ms: Mapping[str, float]) -> list[Finding]:
-    """Return the nodes that take much longer to infer than the others, measured by the same graphs on this machine.
-
-    Args:
-        infer_ms: Each node's mean in each batch of steps; their median counts, for one hold-up may be anybody's.
-        reference_ms: The same graphs' times on this machine.
-    """
-    took_ms = {node: statistics.median(means) for node, means in infer_ms.items() if means}
-    ratios = {node: ms / reference_ms[node] for node, ms in took_ms.items()}
+def slow_nodes(there_ms: Mapping[str, float], here_ms: Mapping[str, float]) -> list[Finding]:
+    """Return the nodes that take much longer to infer than the others, measured by the same graphs on this machine."""
+    ratios = {node: ms / here_ms[node] for node, ms in there_ms.items()}
     found = []
     for node, ratio in ratios.items():
         usual = _of_others(ratios, node)
-        ms, usual_ms = took_ms[node], usual * reference_ms[node]
+        ms, usual_ms = there_ms[node], usual * here_ms[node]
         if usual and ratio >= _TIMES * usual and ms - usual_ms >= _INFER_MS:
             what = f"{node} infers slowly: {ms:.2f} ms a step, {ratio / usual:.1f} times what one like the others would"
             found.append(Finding(culprit=node, stage="infer", what=what))

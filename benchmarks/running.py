@@ -9,25 +9,26 @@ Nothing is asked while steps are timed.
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from benchmarks import culprits
 from benchmarks.clocks import SAME, Offset, Ping, during, offset_of
-from benchmarks.culprits import Finding
 from benchmarks.hosts import Look, summarised
 from benchmarks.loads import offer
 from benchmarks.overhearing import WATCHED, overhear
 from benchmarks.probe import Fed, Probe, StepLost
 from benchmarks.reached import Reached
 from benchmarks.recomputed import judge
-from benchmarks.stages import Batch, durations_ms, quantiles, stages_ms, waterfall, wires_ms
+from benchmarks.stages import Batch, quantiles, stages_ms, waterfall, wires_ms
 from benchmarks.timeline import topology
 from benchmarks.whole import time_whole
 from broker.frame import HEADER_BYTES
+from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle
 from edge_agent.host import read_host
 from edge_agent.metrics import Metrics
+from edge_agent.session import Session
 from provisioning.asking import Operator
 
 BATCH: Final = 100
@@ -35,6 +36,7 @@ BATCH: Final = 100
 _BATCH_S: Final = 5.0
 _WARM_UP: Final = 100
 _PINGS: Final = 8
+_SPEEDS: Final = 9
 _ROUNDS: Final = 9
 Progress = Callable[[str], None]
 
@@ -45,6 +47,7 @@ class _Watch(NamedTuple):
     batches: list[Batch]
     looks: dict[str, list[Look]]
     round_trips_ms: dict[str, list[float]]
+    infer_ms: dict[str, list[float]]
     shared: frozenset[str]
     unanswered: int
 
@@ -64,7 +67,8 @@ def examine(
     manifest = reached.bundle.manifest
     nodes = list(manifest.nodes)
     progress("timing the whole network in one process on this machine")
-    whole_ms, reference_ms = time_whole(reached.bundle, reached.sensed, max(steps, _WARM_UP))
+    whole_ms = time_whole(reached.bundle, reached.sensed, max(steps, _WARM_UP))
+    here_ms = {node: _quickest_ms(load_session(reached.bundle, node)) for node in nodes}
     with reached.operator() as operator:
         running = {node: each.reply.bundle for node, each in operator.ask(nodes, "ping").items()}
         findings = culprits.other_bundles(reached.bundle.id.hex(), running)
@@ -79,7 +83,10 @@ def examine(
         progress(f"computing {WATCHED} steps again")
         judged = judge(reached.bundle, overhear(reached))
     findings += culprits.wrong_nodes(judged)
-    findings += culprits.without_echoes(*_slow(watch, nodes, reference_ms))
+    there_ms = {node: statistics.median(each) for node, each in watch.infer_ms.items() if each}
+    trips_ms = {node: statistics.median(each) for node, each in watch.round_trips_ms.items() if each}
+    slow = culprits.slow_nodes(there_ms, here_ms)
+    findings += culprits.without_echoes(slow, culprits.slow_wires(trips_ms))
     answers_ms = [fed.ms for batch in watch.batches for fed in batch.fed]
     took_ms, bars = waterfall(watch.batches, manifest)
     found: dict[str, Any] = {
@@ -95,7 +102,7 @@ def examine(
         "waterfall": {"ms": took_ms, "bars": bars},
         "devices": {node: summarised(looks, len(answers_ms)) for node, looks in watch.looks.items() if looks},
         "whole_ms": whole_ms,
-        "reference_ms": reference_ms,
+        "infer_ms": {"there": there_ms, "here": here_ms},
         "bytes": bytes_of(reached.bundle),
         "judged": judged,
         "findings": findings,
@@ -103,10 +110,14 @@ def examine(
     found["loads"] = []
     if not findings and not watch.unanswered:
         progress("with and without the questions that this harness asks")
-        found["harness_overhead"] = _overhead(reached, nodes)
+        found["harness_overhead"] = _overhead(reached, nodes, min(steps, 2 * BATCH))
     if not watch.unanswered:
         found["loads"] = list(offer(reached, offered, progress))
     return found
+
+
+def _quickest_ms(session: Session) -> float:
+    return min(session.mean_ms() for _ in range(_SPEEDS))
 
 
 def _metrics(operator: Operator, nodes: Sequence[str]) -> dict[str, Metrics]:
@@ -118,9 +129,13 @@ def _watch(probe: Probe, operator: Operator, nodes: Sequence[str], steps: int, m
     """Feed steps one by one in batches, and ask in between for what the nodes remember of each."""
     looks: dict[str, list[Look]] = {node: [] for node in nodes}
     trips_ms: dict[str, list[float]] = {node: [] for node in nodes}
+    infer_ms: dict[str, list[float]] = {node: [] for node in nodes}
     boots = {node: _look(operator, [node], looks)[node] for node in nodes}
     shared = frozenset(node for node, boot in boots.items() if boot and boot == read_host().boot)
-    watch = _Watch([], looks, trips_ms, shared, 0)
+    watch = _Watch([], looks, trips_ms, infer_ms, shared, 0)
+    for node in nodes:  # one at a time, for they may share a processor; in a row, or one that is held back would rest
+        told = [operator.ask([node], "speed")[node].reply.infer_ms for _ in range(_SPEEDS)]
+        infer_ms[node].extend(filter(None, told))
     try:
         probe.one_by_one(min(_WARM_UP, steps), _BATCH_S)
         began_s, count = time.monotonic(), 0
@@ -180,19 +195,7 @@ def _clocks(watch: _Watch, nodes: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _slow(
-    watch: _Watch, nodes: Sequence[str], reference_ms: Mapping[str, float]
-) -> tuple[list[Finding], list[Finding]]:
-    """Return the nodes whose processors are slow, and those whose replies are late."""
-    means = {
-        node: [statistics.mean(times) for batch in watch.batches if (times := durations_ms([batch], node, "infer"))]
-        for node in nodes
-    }
-    trips_ms = {node: statistics.median(trips) for node, trips in watch.round_trips_ms.items() if trips}
-    return culprits.slow_nodes(means, reference_ms), culprits.slow_wires(trips_ms)
-
-
-def _overhead(reached: Reached, nodes: Sequence[str]) -> float:
+def _overhead(reached: Reached, nodes: Sequence[str], steps: int) -> float:
     """Return by which share the median answer is later with the harness than without, rounds in turns.
 
     With it, nodes are asked for everything before each round, and every vector is overheard by one that listens.
@@ -200,18 +203,18 @@ def _overhead(reached: Reached, nodes: Sequence[str]) -> float:
     ratios = []
     for _ in range(_ROUNDS):
         with reached.probe() as probe:
-            probe.one_by_one(BATCH // 4, _BATCH_S)
-            alone = quantiles([fed.ms for fed in probe.one_by_one(2 * BATCH, _BATCH_S)])["p50"]
+            probe.one_by_one(steps // 8, _BATCH_S)
+            alone = quantiles([fed.ms for fed in probe.one_by_one(steps, _BATCH_S)])["p50"]
         with (
             reached.operator() as operator,
             reached.watcher(lambda _topic, _payload: None) as listening,
             reached.probe() as probe,
         ):
             listening.connect()
-            probe.one_by_one(BATCH // 4, _BATCH_S)
+            probe.one_by_one(steps // 8, _BATCH_S)
             for command in ("ping", "trace", "metrics", "host"):
                 operator.ask(nodes, command)
-            watched = quantiles([fed.ms for fed in probe.one_by_one(2 * BATCH, _BATCH_S)])["p50"]
+            watched = quantiles([fed.ms for fed in probe.one_by_one(steps, _BATCH_S)])["p50"]
         ratios.append(watched / alone)
     return statistics.median(ratios) - 1
 

@@ -116,9 +116,14 @@ def _loads(result: Result) -> Section:
 
 def _devices(result: Result) -> Section:
     names = list(dict.fromkeys(name for each in result["devices"].values() for name in each))
-    rows = [[node, *(_told(each.get(name)) for name in names)] for node, each in result["devices"].items()]
-    columns = ("node", *(name.replace("_", " ") for name in names))
-    return Section("Devices", columns=columns, rows=rows, note="What a device does not tell is not shown.")
+    infer_ms = [result["infer_ms"][where] for where in ("there", "here")]
+    rows = [
+        [node, *(_told(times.get(node)) for times in infer_ms), *(_told(each.get(name)) for name in names)]
+        for node, each in result["devices"].items()
+    ]
+    columns = ("node", "infers in ms", "here in ms", *(name.replace("_", " ") for name in names))
+    note = "Inferences one after the other, on the device and on the measuring machine. What a device does not tell is "
+    return Section("Devices", columns=columns, rows=rows, note=f"{note}not shown.")
 
 
 def _told(value: object) -> str:

@@ -25,7 +25,7 @@ def draw_waterfall(axes: Axes, bars: Sequence[Bar], took_ms: float) -> None:
     axes.axvline(took_ms, color=_ERROR, linewidth=1, linestyle=":", label="answered")
     axes.set_yticks(range(len(bars)), [bar.node for bar in bars])
     axes.set_ylim(len(bars) - 0.4, -0.7)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.2 * max(took_ms, *(bar.published_ms for bar in bars)))
     axes.set_xlabel("ms since the step was fed")
     finish(axes, "upper right")
 

@@ -11,19 +11,15 @@ from edge_agent.bundle import Bundle
 _WARM_UP = 20
 
 
-def time_whole(bundle: Bundle, sensed: Mapping[str, Vector], steps: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Return quantiles in ms of a step of the whole network, and the median of each node's graph."""
+def time_whole(bundle: Bundle, sensed: Mapping[str, Vector], steps: int) -> dict[str, float]:
+    """Return quantiles in ms of a step of the whole network."""
     inputs = bundle.manifest.inputs
     sessions = {node: load_session(bundle, node) for node in inputs}
     whole_ms: list[float] = []
-    each_ms: dict[str, list[float]] = {node: [] for node in inputs}
     for number in range(_WARM_UP + steps):
         vectors = {sensor: rows[number % len(rows)] for sensor, rows in sensed.items()}
         began_ns = time.perf_counter_ns()
         for node, sources in inputs.items():
-            node_ns = time.perf_counter_ns()
             vectors[node] = sessions[node].step([vectors[source] for source in sources])
-            each_ms[node].append((time.perf_counter_ns() - node_ns) / 1e6)
         whole_ms.append((time.perf_counter_ns() - began_ns) / 1e6)
-    medians = {node: quantiles(times[_WARM_UP:])["p50"] for node, times in each_ms.items()}
-    return quantiles(whole_ms[_WARM_UP:]), medians
+    return quantiles(whole_ms[_WARM_UP:])

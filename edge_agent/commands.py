@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from broker.errors import FogError
 from edge_agent.host import Host, read_host
 from edge_agent.metrics import Metrics
+from edge_agent.session import Session
 from edge_agent.trace import StepTrace, Trace
 
-Command = Literal["ping", "metrics", "trace", "host", "probe", "return"]
+Command = Literal["ping", "metrics", "trace", "host", "speed", "probe", "return"]
 _MAX_BYTES: Final = 1024
 _MAX_TRACE_BYTES: Final = 60_000  # a message of JSON has 64 kB in every fleet
 
@@ -29,7 +30,7 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The reply to a request; `metrics`, `trace` and `host` only if these were asked for.
+    """The reply to a request; `metrics`, `trace`, `host` and `infer_ms` (`speed`) only if these were asked for.
 
     `now_ns` is the node's monotonic clock when it replied: whoever asked learns how far theirs is from it.
     `broker` is where the node is, as it calls it, and `refusal` why it does not `return` to its first broker, or could
@@ -46,6 +47,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     metrics: Metrics | None = None
     trace: list[StepTrace] | None = None
     host: Host | None = None
+    infer_ms: float | None = None
 
 
 class Member(Protocol):
@@ -78,13 +80,15 @@ def decode_ask(payload: bytes) -> Ask:
         raise CommandError(f"not a request: {error}") from error
 
 
-def reply_of(command: Command, member: Member, bundle: bytes, now_ns: int, trace: Trace) -> Reply:
-    """Return what a node or sensor replies to a request, as far as it knows itself."""
+def reply_of(command: Command, member: Member, bundle: bytes, now_ns: int, trace: Trace, session: Session) -> Reply:
+    """Return what a node or sensor replies to a request, as far as it knows itself; its speed takes 30 ms to find."""
     reply = Reply(command=command, node=member.name, epoch=member.epoch, bundle=bundle.hex(), now_ns=now_ns)
     if command == "metrics":
         return replace(reply, metrics=member.metrics())
     if command == "trace":
         return replace(reply, trace=trace.told())
+    if command == "speed":
+        return replace(reply, infer_ms=session.mean_ms())
     return replace(reply, host=read_host()) if command == "host" else reply
 
 

@@ -187,7 +187,7 @@ class Node:
         except CommandError:
             self._rejected["command"] += 1
             return None
-        return reply_of(command, self, self._bundle.id, self._clock(), self._trace)
+        return reply_of(command, self, self._bundle.id, self._clock(), self._trace, self._session)
 
     def metrics(self) -> Metrics:
         """Return the counters and the view."""

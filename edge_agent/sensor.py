@@ -188,7 +188,7 @@ class Sensor:
         except CommandError:
             self._rejected["command"] += 1
             return None
-        return reply_of(command, self, self._bundle.id, self._clock(), self._trace)
+        return reply_of(command, self, self._bundle.id, self._clock(), self._trace, self._session)
 
     def metrics(self) -> Metrics:
         """Return the counters: `complete` steps had a sample, `cut` ones waited in vain, `null` ones got Φ.

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -21,6 +22,7 @@ from broker.frame import Dtype, Layout, Vector
 Floats: TypeAlias = npt.NDArray[np.float32]
 PRESENT: Final = "fogguard.present"
 """A graph's last input, if its variant asks for it: (batch, sources), 1 where a vector is present."""
+SUSTAINED_MS: Final = 30.0
 _DTYPES: Final[dict[str, Dtype]] = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8"}
 _CANNOT_LOAD = (
     _errors.Fail,
@@ -87,6 +89,17 @@ class Session:
         self._session.run_with_iobinding(self._binding)
         output: Vector = self._output[0]
         return output
+
+    def mean_ms(self, at_least_ms: float = SUSTAINED_MS) -> float:
+        """Return how long a step takes, the mean of as many on nothing as fill so much time.
+
+        A processor that is held back for most of the time shows it here; a single step may slip through.
+        """
+        began_s, steps = time.perf_counter(), 0
+        while (took_ms := 1e3 * (time.perf_counter() - began_s)) < at_least_ms or not steps:
+            self.step([None] * len(self._null))
+            steps += 1
+        return took_ms / steps
 
     def run(self, values: Sequence[Vector | None]) -> Vector:
         """Return the output, (batch, *shape), for one (batch, *shape) array or None (absent) per input."""

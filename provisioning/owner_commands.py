@@ -67,9 +67,10 @@ def ask(
     node: Annotated[str, typer.Argument(help="Which node, or all.")],
     fleet: Annotated[str, typer.Option(help="The fleet's name.")],
     command: Annotated[
-        Literal["ping", "metrics", "trace", "host", "probe", "return"],
+        Literal["ping", "metrics", "trace", "host", "speed", "probe", "return"],
         typer.Argument(
-            help="What; trace: when what happened to its last steps; host: its heat and load; return: go back to the "
+            help="What; trace: when what happened to its last steps; host: its heat and load; "
+            "speed: how long its graph takes; return: go back to the "
             "first broker; probe: would it let you in?"
         ),
     ] = "ping",
@@ -112,6 +113,8 @@ def ask(
         results.print(f"{name}: epoch {reply.epoch}, bundle {reply.bundle}, at {reply.broker}", soft_wrap=True)
         if reply.refusal:
             results.print(f"{name}: cannot go back: {reply.refusal}", soft_wrap=True)
+        if reply.infer_ms:
+            results.print(f"{name}: {reply.infer_ms:.3f} ms an inference", soft_wrap=True)
         for told in filter(None, (reply.metrics, reply.trace, reply.host)):
             results.print_json(msgspec.json.encode(told).decode())
     results.print(f"answered within {1e3 * seconds:.0f} ms")

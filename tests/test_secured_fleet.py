@@ -71,7 +71,7 @@ def test_a_fleet_with_certificates_answers_as_predicted(fleet):
 def test_the_operator_asks_a_node_and_hears_its_reply(fleet):
     url, folder = fleet
     where = ["--broker", str(url), "--fleet", "house"]
-    for asked in ("ping", "metrics", "trace", "host"):
+    for asked in ("ping", "metrics", "trace", "host", "speed"):
         done = subprocess.run(
             [command("fogguard"), "ask", "f1", asked, *where, "--tls", "pki", "--json", "a.json"],
             cwd=folder,
@@ -81,7 +81,8 @@ def test_the_operator_asks_a_node_and_hears_its_reply(fleet):
         assert done.returncode == 0, done.stderr
         reply = json.loads((folder / "a.json").read_text())
         assert (reply["node"], reply["command"], reply["epoch"] > 0) == ("f1", asked, True)
-        assert [what for what in ("metrics", "trace", "host") if reply[what] is not None] == [asked] * (asked != "ping")
+        told = {"metrics": "metrics", "trace": "trace", "host": "host", "infer_ms": "speed"}
+        assert [what for name, what in told.items() if reply[name] is not None] == [asked] * (asked != "ping")
     done = subprocess.run(
         [command("fogguard"), "ask", "f9", *where, "--tls", "pki"], cwd=folder, capture_output=True, text=True
     )

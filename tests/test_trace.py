@@ -62,8 +62,20 @@ def test_a_reply_is_cut_to_what_a_message_may_take(sources):
     arrived = {f"a-node-with-a-long-name-{number}": (1 << 62) + 10**9 for number in range(sources)}
     for step in range(REMEMBERED):
         trace.add(((1 << 63) + step, 1 << 62, arrived, *3 * [(1 << 62) + 10**9]))
-    payload = encode_reply(reply_of("trace", Member(), b"bundle00", 1, trace))
+    payload = encode_reply(reply_of("trace", Member(), b"bundle00", 1, trace, None))
     assert len(payload) < 64 << 10
     told = decode_reply(payload).trace
     assert told[-1].step == (1 << 63) + REMEMBERED - 1
     assert len(told) == REMEMBERED if sources == 1 else 10 < len(told) < REMEMBERED
+
+
+def test_a_node_tells_how_long_its_graph_takes_and_computes_the_same_after_it(bundle, vector):
+    fog, other = Fog(bundle, {"e1", "f1", "f2"}), Fog(bundle, {"e1", "f1", "f2"})
+    for each in (fog, other):
+        each.sense(1, vector)
+        each.settle()
+    assert 0 < asked(fog.nodes["f1"], "speed").infer_ms < 30
+    for each in (fog, other):
+        each.sense(2, vector)
+        each.settle()
+    assert fog.answers == other.answers
