@@ -66,7 +66,7 @@ def measure(
     """
     bundle = load(path)
     bundle.verify()
-    sensed = _sensed(bundle)
+    sensed = noise_of(bundle)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogguard-latency-")))
         url, *_ = stack.enter_context(brokers_at(broker))
@@ -121,7 +121,7 @@ def measure_there(
         network.enter(place.lab.namespace)
     fleet = require_name(place.fleet or bundle.manifest.name, "fleet")
     first, *_ = parse_urls(place.broker or "")
-    reached = Reached(bundle, first, fleet, _sensed(bundle), place.tls)
+    reached = Reached(bundle, first, fleet, noise_of(bundle), place.tls)
     return {"bundle": bundle.id.hex(), "steps": steps, **examine(reached, steps, min_seconds, offered, progress)}
 
 
@@ -144,7 +144,7 @@ def _ratios(ours: Sequence[Figures], theirs: Sequence[Figures]) -> dict[str, flo
     }
 
 
-def _sensed(bundle: Bundle) -> dict[str, Vector]:
+def noise_of(bundle: Bundle) -> dict[str, Vector]:
     """Return what each sensor puts out for some rows of noise: times do not depend on what is in them."""
     generator = np.random.default_rng(0)
     found = {}

@@ -22,13 +22,13 @@ from benchmarks.culprits import (
     without_echoes,
     wrong_nodes,
 )
+from benchmarks.latency import noise_of
 from benchmarks.reached import Reached
 from benchmarks.running import examine
 from broker.embedded import running_broker
 from broker.frame import HEADER_BYTES, decode, encode
 from broker.link import Link
 from broker.topics import Topics
-from edge_agent.agent import load_session
 from edge_agent.metrics import Counters, Metrics, Source, Stages
 from provisioning.local import LocalFleet
 
@@ -141,9 +141,7 @@ def fleet(tmp_path, bundle, *, odd="f1", odd_bundle=None, up=bytes, down=bytes):
         most.start(node for node in bundle.manifest.nodes if node != odd)
         one.start([odd])
         wait_until_alive(url, bundle)
-        raw = np.random.default_rng(0).normal(size=(64, 36)).astype(np.float32)
-        sensed = {"iot": load_session(bundle, "iot").run([raw])}
-        yield Reached(bundle, url, FLEET, sensed), one.pids[odd]
+        yield Reached(bundle, url, FLEET, noise_of(bundle)), one.pids[odd]
 
 
 def examined(reached, steps=500):
