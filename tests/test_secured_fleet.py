@@ -90,6 +90,29 @@ def test_the_operator_asks_a_node_and_hears_its_reply(fleet):
     assert re.search(r"f9 of fleet house says nothing within 5 s", " ".join(done.stderr.split()))
 
 
+def test_the_latency_of_a_secured_fleet_is_measured_as_feeder_operator_and_watcher(fleet):
+    url, folder = fleet
+    where = ["--external", "--broker", str(url), "--fleet", "house", "--tls", "pki"]
+    how = ["--steps", "30", "--min-seconds", "0", "--offered", "50", "--json", "latency.json"]
+    done = subprocess.run(
+        [command("fogguard"), "bench", "latency", "bundle", *where, *how], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Nobody holds it up." in done.stdout
+    found = json.loads((folder / "latency.json").read_text())
+    assert (found["n"], found["findings"]) == (30, [])
+    assert {node: judged["wrong"] for node, judged in found["judged"].items()} == dict.fromkeys(found["judged"], 0)
+    report = subprocess.run(
+        [command("fogguard"), "report", "latency.json", "--out", "latency.html"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert report.returncode == 0, report.stderr
+    assert (folder / "latency-waterfall.png").exists()
+    assert "| node | opened by | sent at ms | wire |" in (folder / "latency.md").read_text()
+
+
 def replies_to(fleet, asker, payload, reply_to):
     """What a watcher hears after `asker` sent a request to f1."""
     url, folder = fleet
