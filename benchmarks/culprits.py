@@ -17,7 +17,7 @@ from typing import Final, Literal
 import msgspec
 
 from broker.errors import FailureFound
-from edge_agent.metrics import Metrics
+from edge_agent.metrics import Metrics, Source
 
 _TIMES: Final = 4.0
 """How many times slower than the others one must be to be named."""
@@ -46,12 +46,16 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def corrupt_links(before: Mapping[str, Metrics], after: Mapping[str, Metrics]) -> list[Finding]:
-    """Return the links on which bits changed between two readings of all nodes' metrics."""
+    """Return the links on which bits changed between two readings of all nodes' metrics.
+
+    A node that is not in the first reading, or was started anew since, had counted nothing.
+    """
     wrong: dict[str, dict[str, int]] = {}  # by source, then receiver
     came: dict[tuple[str, str], int] = {}
     for node, told in after.items():
         for source, tally in told.sources.items():
-            was = before[node].sources[source]
+            was = before[node].sources[source] if node in before else Source()
+            was = was if was.frames <= tally.frames else Source()
             count = tally.rejected.get("checksum", 0) - was.rejected.get("checksum", 0)
             came[source, node] = tally.frames - was.frames + count
             wrong.setdefault(source, {})[node] = count

@@ -1,5 +1,6 @@
 """When one link corrupts, one node runs or computes something else, or one is slow: it is named, and nobody else."""
 
+import json
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from relay import relay
 from retrained import retrained
+from support import command
 
 from benchmarks.culprits import (
     CulpritFound,
@@ -54,6 +56,8 @@ def test_a_corrupt_link_is_named_by_what_came_between_two_readings():
     assert (finding.culprit, finding.stage) == ("f2>f1", "wire")
     assert "37 of 1000 frames had a wrong checksum" in finding.what
     assert corrupt_links(after, after) == []
+    assert "42 of 2005 frames" in corrupt_links({}, {"f1": after["f1"]})[0].what
+    assert "2 of 10 frames" in corrupt_links(after, {"f1": told("f1", f2=(8, 2), e1=(8, 0))})[0].what  # started anew
 
 
 def test_a_sender_whose_frames_are_corrupt_at_all_its_receivers_is_named_itself():
@@ -164,8 +168,15 @@ def test_a_clean_run_names_nobody(tmp_path, bundle):
 def test_a_link_that_corrupts_is_named(tmp_path, bundle):
     with fleet(tmp_path, bundle, down=NowAndThen("f2")) as (reached, _):
         found = examined(reached, 60)
+        where = ["--external", "--broker", str(reached.url), "--fleet", FLEET, "--steps", "100", "--json", "run.json"]
+        said = subprocess.run(
+            [command("fogguard"), "run", bundle.path, *where], cwd=tmp_path, capture_output=True, text=True
+        )
     assert named(found["findings"]) == [("f2>f1", "wire")]
     assert found["unanswered"] == 0
+    (finding,) = json.loads((tmp_path / "run.json").read_text())["findings"]
+    assert (finding["culprit"], finding["stage"]) == ("f2>f1", "wire")
+    assert "the link f2 → f1 corrupts" in " ".join(said.stderr.split())
 
 
 def test_a_node_that_computes_wrong_is_named(tmp_path, bundle):
