@@ -2,7 +2,7 @@
 
     a vector's checksum was wrong at one receiver        that link        wire
                              … at all who hear a sender  the sender's     wire
-    replies take long from one node                      its link         wire
+    all wires of a node take long, or its replies do     its link         wire
     another bundle than the fleet's                      the node         bundle
     a vector is not what its graph makes of what came    the node         infer
     inference takes long, measured beside this machine   the node         infer
@@ -109,27 +109,62 @@ def slow_nodes(there_ms: Mapping[str, float], here_ms: Mapping[str, float]) -> l
     return found
 
 
-def slow_wires(round_trips_ms: Mapping[str, float]) -> list[Finding]:
-    """Return the nodes whose replies take much longer than the others': timed on one clock, there and back."""
+def slow_wires(bounds_ms: Mapping[str, tuple[float, float]], nodes: Sequence[str]) -> list[Finding]:
+    """Return the nodes all of whose wires take much longer than the others, and other wires that do.
+
+    Args:
+        bounds_ms: Between what the median time of each wire lies, by `source>node`: no slower than the clocks prove.
+        nodes: Of the fleet.
+    """
+    quicker = sorted(high for _, high in bounds_ms.values())
+    quick_ms = quicker[len(quicker) // 4] if quicker else 0.0  # one slow cable may be that of half the wires
+    slow = {name: low for name, (low, _) in bounds_ms.items() if _is_late(low, quick_ms)}
+    found = []
+    for node in nodes:
+        touching = [name for name in bounds_ms if node in name.split(">")]
+        if touching and all(name in slow for name in touching):
+            took_ms = min(slow[name] for name in touching)
+            what = f"the link between {node} and the broker is slow: {took_ms:.1f} ms or more, others {quick_ms:.1f} ms"
+            found.append(Finding(culprit=node, stage="wire", what=what))
+    named = {each.culprit for each in found}
+    for name, low in slow.items():
+        if named.isdisjoint(name.split(">")):
+            what = f"{name.replace('>', ' → ')} takes {low:.1f} ms or more, others {quick_ms:.1f} ms"
+            found.append(Finding(culprit=name, stage="wire", what=what))
+    return found
+
+
+def slow_replies(round_trips_ms: Mapping[str, float]) -> list[Finding]:
+    """Return the nodes whose replies take much longer than the others': there and back, so on one clock.
+
+    A long way makes a clock unsure, and so all wires to and from it: this tells where they do not.
+    """
     found = []
     for node, ms in round_trips_ms.items():
-        usual = _of_others(round_trips_ms, node)
-        if usual and ms >= _TIMES * usual and ms - usual >= _WIRE_MS:
-            what = f"the link between {node} and the broker is slow: {ms:.1f} ms there and back, others {usual:.1f} ms"
+        usual_ms = _of_others(round_trips_ms, node)
+        if usual_ms and _is_late(ms, usual_ms):
+            what = f"the link between {node} and the broker is slow: replies take {ms:.1f} ms, others {usual_ms:.1f} ms"
             found.append(Finding(culprit=node, stage="wire", what=what))
     return found
 
 
-def without_echoes(slow: Sequence[Finding], late: Sequence[Finding]) -> list[Finding]:
-    """Return both, but of the late ones only those that are not late because they are slow."""
-    named = {each.culprit for each in slow}
-    return [*slow, *(each for each in late if each.culprit not in named)]
+def without_echoes(*findings: Sequence[Finding]) -> list[Finding]:
+    """Return all, but of each kind only those at neither end of which somebody is named by a kind before it."""
+    found: list[Finding] = []
+    for some in findings:
+        named = {each.culprit for each in found}
+        found += [each for each in some if named.isdisjoint(each.culprit.split(">"))]
+    return found
 
 
 def require_none(findings: Sequence[Finding]) -> None:
     """Raise CulpritFound if anybody is to blame."""
     if findings:
         raise CulpritFound("; ".join(f"{each.what} (stage {each.stage})" for each in findings))
+
+
+def _is_late(ms: float, usual_ms: float) -> bool:
+    return ms >= max(_TIMES * usual_ms, usual_ms + _WIRE_MS)
 
 
 def _of_others(values: Mapping[str, float], node: str) -> float:

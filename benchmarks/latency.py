@@ -89,7 +89,7 @@ def measure(
             if beside is not None:
                 others.append(measure_beside(beside, url))
         resident_mb = {node: rss_mb(pid) for node, pid in agents.pids.items()}
-        examined = examine(Reached(bundle, url, FLEET, sensed), steps, min_seconds, offered, progress)
+        examined = examine(Reached(bundle, url, FLEET, sensed, is_here=True), steps, min_seconds, offered, progress)
     return {
         **examined,
         "bundle": bundle.id.hex(),

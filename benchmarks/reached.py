@@ -18,13 +18,17 @@ _IDLE_S = 600  # nobody drives the watcher's link while steps are timed
 
 
 class Reached(NamedTuple):
-    """A fleet and how it is spoken to; `tls` is the feeder's certificate, the others lie beside it."""
+    """A fleet and how it is spoken to; `tls` is the feeder's certificate, the others lie beside it.
+
+    `is_here`: its agents are processes of this machine, and have its clock.
+    """
 
     bundle: Bundle
     url: BrokerUrl
     fleet: str
     sensed: Mapping[str, Vector]
     tls: Tls | None = None
+    is_here: bool = False
 
     def files(self, identity: str) -> Tls | None:
         """Return another identity's certificate."""

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from benchmarks import culprits
 from benchmarks.clocks import SAME, Offset, Ping, during, offset_of
 from benchmarks.hosts import Look, summarised
@@ -20,15 +22,13 @@ from benchmarks.overhearing import WATCHED, overhear
 from benchmarks.probe import Fed, Probe, StepLost
 from benchmarks.reached import Reached
 from benchmarks.recomputed import judge
-from benchmarks.stages import Batch, quantiles, stages_ms, waterfall, wires_ms
+from benchmarks.stages import Batch, bounds_ms, quantiles, stages_ms, waterfall, wires_ms
 from benchmarks.timeline import topology
 from benchmarks.whole import time_whole
 from broker.frame import HEADER_BYTES
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle
-from edge_agent.host import read_host
 from edge_agent.metrics import Metrics
-from edge_agent.session import Session
 from provisioning.asking import Operator
 
 BATCH: Final = 100
@@ -48,7 +48,7 @@ class _Watch(NamedTuple):
     looks: dict[str, list[Look]]
     round_trips_ms: dict[str, list[float]]
     infer_ms: dict[str, list[float]]
-    shared: frozenset[str]
+    is_here: bool
     unanswered: int
 
 
@@ -68,14 +68,14 @@ def examine(
     nodes = list(manifest.nodes)
     progress("timing the whole network in one process on this machine")
     whole_ms = time_whole(reached.bundle, reached.sensed, max(steps, _WARM_UP))
-    here_ms = {node: _quickest_ms(load_session(reached.bundle, node)) for node in nodes}
+    here_ms = {node: load_session(reached.bundle, node).mean_ms(time.thread_time) for node in nodes}
     with reached.operator() as operator:
         running = {node: each.reply.bundle for node, each in operator.ask(nodes, "ping").items()}
         findings = culprits.other_bundles(reached.bundle.id.hex(), running)
         before = _metrics(operator, nodes)
         progress(f"{steps} steps one by one, for at least {min_seconds:.0f} s")
         with reached.probe() as probe:
-            watch = _watch(probe, operator, nodes, steps, min_seconds)
+            watch = _watch(probe, operator, nodes, steps, min_seconds, reached.is_here)
         after = _metrics(operator, nodes)
         findings += culprits.corrupt_links(before, after)
     judged: dict[str, culprits.Judged] = {}
@@ -83,10 +83,12 @@ def examine(
         progress(f"computing {WATCHED} steps again")
         judged = judge(reached.bundle, overhear(reached))
     findings += culprits.wrong_nodes(judged)
-    there_ms = {node: statistics.median(each) for node, each in watch.infer_ms.items() if each}
-    trips_ms = {node: statistics.median(each) for node, each in watch.round_trips_ms.items() if each}
+    there_ms = {node: float(np.percentile(each, 25)) for node, each in watch.infer_ms.items() if each}
     slow = culprits.slow_nodes(there_ms, here_ms)
-    findings += culprits.without_echoes(slow, culprits.slow_wires(trips_ms))
+    trips_ms = {node: statistics.median(each) for node, each in watch.round_trips_ms.items() if each}
+    distant = culprits.slow_replies(trips_ms)
+    late = culprits.slow_wires(bounds_ms(watch.batches, manifest), nodes)
+    findings += culprits.without_echoes(slow, distant, late)
     answers_ms = [fed.ms for batch in watch.batches for fed in batch.fed]
     took_ms, bars = waterfall(watch.batches, manifest)
     found: dict[str, Any] = {
@@ -116,23 +118,20 @@ def examine(
     return found
 
 
-def _quickest_ms(session: Session) -> float:
-    return min(session.mean_ms() for _ in range(_SPEEDS))
-
-
 def _metrics(operator: Operator, nodes: Sequence[str]) -> dict[str, Metrics]:
     replies = operator.ask(nodes, "metrics")
     return {node: each.reply.metrics for node, each in replies.items() if each.reply.metrics}
 
 
-def _watch(probe: Probe, operator: Operator, nodes: Sequence[str], steps: int, min_seconds: float) -> _Watch:
+def _watch(
+    probe: Probe, operator: Operator, nodes: Sequence[str], steps: int, min_seconds: float, is_here: bool
+) -> _Watch:
     """Feed steps one by one in batches, and ask in between for what the nodes remember of each."""
     looks: dict[str, list[Look]] = {node: [] for node in nodes}
     trips_ms: dict[str, list[float]] = {node: [] for node in nodes}
     infer_ms: dict[str, list[float]] = {node: [] for node in nodes}
-    boots = {node: _look(operator, [node], looks)[node] for node in nodes}
-    shared = frozenset(node for node, boot in boots.items() if boot and boot == read_host().boot)
-    watch = _Watch([], looks, trips_ms, infer_ms, shared, 0)
+    watch = _Watch([], looks, trips_ms, infer_ms, is_here, 0)
+    _look(operator, nodes, looks)
     for node in nodes:  # one at a time, for they may share a processor; in a row, or one that is held back would rest
         told = [operator.ask([node], "speed")[node].reply.infer_ms for _ in range(_SPEEDS)]
         infer_ms[node].extend(filter(None, told))
@@ -152,14 +151,10 @@ def _watch(probe: Probe, operator: Operator, nodes: Sequence[str], steps: int, m
     return watch
 
 
-def _look(operator: Operator, nodes: Sequence[str], looks: dict[str, list[Look]]) -> dict[str, str]:
-    """Ask devices how they are; return the start of each one's clock."""
-    boots = {}
+def _look(operator: Operator, nodes: Sequence[str], looks: dict[str, list[Look]]) -> None:
     for node, each in operator.ask(nodes, "host").items():
         if each.reply.host:
             looks[node].append(Look(each.reply.now_ns, each.reply.host))
-            boots[node] = each.reply.host.boot
-    return boots
 
 
 def _clocks_now(operator: Operator, nodes: Sequence[str], watch: _Watch) -> dict[str, Offset]:
@@ -168,7 +163,7 @@ def _clocks_now(operator: Operator, nodes: Sequence[str], watch: _Watch) -> dict
         answered = [operator.ask([node], "ping")[node] for _ in range(_PINGS)]
         pings = [Ping(each.asked_ns, each.reply.now_ns, each.came_ns) for each in answered]
         watch.round_trips_ms[node].extend(ping.round_trip_ms for ping in pings)
-        found[node] = SAME if node in watch.shared else offset_of(pings)
+        found[node] = SAME if watch.is_here else offset_of(pings)
     return found
 
 
@@ -185,7 +180,7 @@ def _clocks(watch: _Watch, nodes: Sequence[str]) -> dict[str, dict[str, Any]]:
     last = watch.batches[-1].clocks if watch.batches else {}
     return {
         node: {
-            "shared": node in watch.shared,
+            "shared": watch.is_here,
             "offset_ms": last[node].ns / 1e6,
             "error_ms": max(batch.clocks[node].error_ns for batch in watch.batches) / 1e6,
             "round_trip_ms": statistics.median(watch.round_trips_ms[node]),

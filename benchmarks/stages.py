@@ -121,6 +121,15 @@ def wires_ms(batches: Sequence[Batch], manifest: Manifest) -> dict[str, dict[str
     }
 
 
+def bounds_ms(batches: Sequence[Batch], manifest: Manifest) -> dict[str, tuple[float, float]]:
+    """Return between what the median time of each wire lies, whatever the clocks are."""
+    return {
+        name: (float(np.median([w.ms - w.error_ms for w in some])), float(np.median([w.ms + w.error_ms for w in some])))
+        for name, some in wires(batches, manifest).items()
+        if some
+    }
+
+
 def waterfall(batches: Sequence[Batch], manifest: Manifest) -> tuple[float, list[Bar]]:
     """Return how long the median step took, and each node's part in it, in the order of the topology.
 

@@ -15,7 +15,6 @@ from typing import Final
 import msgspec
 
 _FILES: Final = (
-    "proc/sys/kernel/random/boot_id",
     "proc/meminfo",
     "proc/stat",
     "proc/self/status",
@@ -34,15 +33,14 @@ Texts = Mapping[str, str]
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A device at one moment; None, or an empty text, is what it does not tell.
+    """A device at one moment; None is what it does not tell.
 
-    `boot` names the start of the kernel, and so of its monotonic clock. `agent_cpu_s` is the agent's processor time
-    since its start, `busy_s` and `idle_s` that of all cores since boot. `throttled` are the bits of a Raspberry Pi's
+    `agent_cpu_s` is the agent's processor time since its start, `busy_s` and `idle_s` that of all cores since boot.
+    `throttled` are the bits of a Raspberry Pi's
     firmware (1 under-voltage, 2 frequency capped, 4 throttled, 8 soft limit of heat; 16 bits higher: since boot).
     `power_w` is by the name of the rail.
     """
 
-    boot: str = ""
     agent_cpu_s: float = 0.0
     agent_mb: float | None = None
     available_mb: float | None = None
@@ -75,7 +73,6 @@ def parse_host(texts: Texts, agent_cpu_s: float, ticks_per_s: int) -> Host:
     idle = sum(ticks[_IDLE - 1 : _IO_WAIT])
     throttled = texts.get("sys/devices/platform/soc/soc:firmware/get_throttled", "")
     return Host(
-        boot=texts.get("proc/sys/kernel/random/boot_id", ""),
         agent_cpu_s=agent_cpu_s,
         agent_mb=status.get("VmRSS"),
         available_mb=memory.get("MemAvailable"),

@@ -48,7 +48,7 @@ def test_where_the_time_goes_on_a_labs_devices_with_clocks_that_must_be_estimate
 
 
 @pytest.mark.parametrize(
-    ("how", "stage"), [(("--cpu", "10"), "infer"), (("--delay", "20"), "wire")], ids=["processor", "cable"]
+    ("how", "stage"), [(("--cpu", "10"), "infer"), (("--rate", "200"), "wire")], ids=["processor", "cable"]
 )
 def test_the_slow_one_of_a_labs_devices_is_named(answering, how, stage):  # noqa: F811
     answering.lab("slow", "f2", *how)

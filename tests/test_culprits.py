@@ -20,6 +20,7 @@ from benchmarks.culprits import (
     other_bundles,
     require_none,
     slow_nodes,
+    slow_replies,
     slow_wires,
     without_echoes,
     wrong_nodes,
@@ -74,12 +75,23 @@ def test_a_slow_node_is_named_beside_others_that_are_all_as_slow_as_their_machin
     assert slow_nodes({"f1": 9.0}, reference) == []  # nobody to compare it with
 
 
+WIRES = ("iot>e1", "iot>f2", "e1>f2", "e1>f1", "f2>f1", "f2>cloud", "f1>cloud", "cloud>feeder")
+QUICK = dict.fromkeys(WIRES, (0.1, 1.1))
+F2 = {name: (20.0, 22.0) for name in QUICK if "f2" in name}
+
+
 def test_a_slow_link_is_named_unless_its_node_is_slow_itself():
-    late = slow_wires({"e1": 1.0, "f2": 1.2, "f1": 21.0, "cloud": 0.9})
-    assert named(late) == [("f1", "wire")]
-    assert slow_wires({"e1": 0.1, "f2": 0.1, "f1": 1.0, "cloud": 0.1}) == []
-    slow = slow_nodes({"f1": 9.0, "e1": 0.1, "f2": 0.1}, {"f1": 0.1, "e1": 0.1, "f2": 0.1})
-    assert named(without_echoes(slow, late)) == [("f1", "infer")]
+    nodes = ["e1", "f2", "f1", "cloud"]
+    late = slow_wires({**QUICK, **F2}, nodes)
+    assert named(late) == [("f2", "wire")]
+    assert named(slow_wires({**QUICK, "e1>f1": (9.0, 9.5)}, nodes)) == [("e1>f1", "wire")]
+    unsure = dict.fromkeys(F2, (0.0, 44.0))  # the clocks do not prove it
+    assert slow_wires({**QUICK, **unsure}, nodes) == slow_wires(QUICK, nodes) == slow_wires({}, nodes) == []
+    distant = slow_replies({"e1": 1.0, "f2": 44.0, "f1": 1.2, "cloud": 0.9})
+    assert named(distant) == named(without_echoes(distant, late)) == [("f2", "wire")]
+    assert slow_replies({"e1": 0.1, "f2": 1.9, "f1": 0.2, "cloud": 0.1}) == []
+    slow = slow_nodes({"f2": 9.0, "e1": 0.1, "f1": 0.1}, {"f1": 0.1, "e1": 0.1, "f2": 0.1})
+    assert named(without_echoes(slow, late)) == [("f2", "infer")]
 
 
 def test_whoever_is_to_blame_is_said_and_nobody_is_no_failure():
@@ -133,7 +145,7 @@ def wait_until_alive(url, bundle):
 
 
 @contextmanager
-def fleet(tmp_path, bundle, *, odd="f1", odd_bundle=None, up=bytes, down=bytes):
+def fleet(tmp_path, bundle, *, odd="f1", odd_bundle=None, up=bytes, down=bytes, is_here=True):
     """A running fleet whose agent `odd` has a link, or a bundle, of its own; yields how to measure it, and its pid."""
     with ExitStack() as stack:
         url = stack.enter_context(running_broker("mosquitto"))
@@ -145,7 +157,7 @@ def fleet(tmp_path, bundle, *, odd="f1", odd_bundle=None, up=bytes, down=bytes):
         most.start(node for node in bundle.manifest.nodes if node != odd)
         one.start([odd])
         wait_until_alive(url, bundle)
-        yield Reached(bundle, url, FLEET, noise_of(bundle)), one.pids[odd]
+        yield Reached(bundle, url, FLEET, noise_of(bundle), is_here=is_here), one.pids[odd]
 
 
 def examined(reached, steps=500):
@@ -153,9 +165,13 @@ def examined(reached, steps=500):
 
 
 @pytest.mark.slow
-def test_a_clean_run_names_nobody(tmp_path, bundle):
-    with fleet(tmp_path, bundle) as (reached, _):
+def test_a_clean_run_names_nobody_though_the_clocks_must_be_estimated(tmp_path, bundle):
+    with fleet(tmp_path, bundle, is_here=False) as (reached, _):
         found = examined(reached)
+    for clock in found["clocks"].values():
+        assert abs(clock["offset_ms"]) <= clock["error_ms"] < 20  # the truth is nought: it is one clock
+        assert not clock["shared"]
+    assert all(wire["error"] > 0 for wire in found["wires_ms"].values())
     assert found["findings"] == []
     assert found["unanswered"] == 0
     assert found["n"] == 500
@@ -195,12 +211,13 @@ def test_a_node_with_another_bundle_is_named(tmp_path, bundle):
 
 
 @pytest.mark.slow
-def test_a_slow_link_is_named(tmp_path, bundle):
+@pytest.mark.parametrize("is_here", [True, False], ids=["one clock", "estimated clocks"])
+def test_a_slow_link_is_named(tmp_path, bundle, is_here):
     def later(data):
         time.sleep(0.01)
         return data
 
-    with fleet(tmp_path, bundle, up=later, down=later) as (reached, _):
+    with fleet(tmp_path, bundle, up=later, down=later, is_here=is_here) as (reached, _):
         found = examined(reached, 60)
     assert named(found["findings"]) == [("f1", "wire")]
 

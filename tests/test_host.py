@@ -1,7 +1,5 @@
 """What devices tell about themselves; the texts but this machine's are composed from public documentation."""
 
-from pathlib import Path
-
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -9,7 +7,6 @@ from msgspec.structs import replace
 from edge_agent.host import Host, parse_host, read_host
 
 PI = {
-    "proc/sys/kernel/random/boot_id": "0f8d",
     "proc/meminfo": "MemTotal:        8245076 kB\nMemFree:         6300000 kB\nMemAvailable:    7340032 kB",
     "proc/stat": "cpu  1000 0 500 8000 400 0 100 0 0 0\ncpu0 250 0 125 2000 100 0 25 0 0 0",
     "proc/self/status": "Name:\tpython3\nVmRSS:\t   75776 kB\nThreads:\t1",
@@ -33,7 +30,6 @@ JETSON_RAILS = {
 
 def test_a_raspberry_pi_tells_heat_clock_and_throttling():
     assert parse_host(PI, 1.5, 100) == Host(
-        boot="0f8d",
         agent_cpu_s=1.5,
         agent_mb=74.0,
         available_mb=7168.0,
@@ -64,4 +60,3 @@ def test_this_machine_tells_at_least_memory_and_load():
     assert here.agent_mb < here.memory_mb
     assert here.available_mb <= here.memory_mb
     assert here.busy_s > 0
-    assert here.boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
