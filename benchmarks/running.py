@@ -9,13 +9,14 @@ Nothing is asked while steps are timed.
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from benchmarks import culprits
 from benchmarks.clocks import SAME, Offset, Ping, during, offset_of
+from benchmarks.culprits import Finding, Judged
 from benchmarks.hosts import Look, summarised
 from benchmarks.loads import offer
 from benchmarks.overhearing import WATCHED, overhear
@@ -27,7 +28,7 @@ from benchmarks.timeline import topology
 from benchmarks.whole import time_whole
 from broker.frame import HEADER_BYTES
 from edge_agent.agent import load_session
-from edge_agent.bundle import Bundle
+from edge_agent.bundle import Bundle, Manifest
 from edge_agent.metrics import Metrics
 from provisioning.asking import Operator
 
@@ -50,6 +51,10 @@ class _Watch(NamedTuple):
     infer_ms: dict[str, list[float]]
     is_here: bool
     unanswered: int
+
+    def quartile_ms(self) -> dict[str, float]:
+        """Return how long an inference takes each node in a quiet moment, of those that it was asked at."""
+        return {node: float(np.percentile(each, 25)) for node, each in self.infer_ms.items() if each}
 
 
 def examine(
@@ -78,44 +83,56 @@ def examine(
             watch = _watch(probe, operator, nodes, steps, min_seconds, reached.is_here)
         after = _metrics(operator, nodes)
         findings += culprits.corrupt_links(before, after)
-    judged: dict[str, culprits.Judged] = {}
+    judged: dict[str, Judged] = {}
     if watch.batches and not watch.unanswered:
         progress(f"computing {WATCHED} steps again")
         judged = judge(reached.bundle, overhear(reached))
-    findings += culprits.wrong_nodes(judged)
-    there_ms = {node: float(np.percentile(each, 25)) for node, each in watch.infer_ms.items() if each}
-    slow = culprits.slow_nodes(there_ms, here_ms)
-    trips_ms = {node: statistics.median(each) for node, each in watch.round_trips_ms.items() if each}
-    distant = culprits.slow_replies(trips_ms)
-    late = culprits.slow_wires(bounds_ms(watch.batches, manifest), nodes)
-    findings += culprits.without_echoes(slow, distant, late)
-    answers_ms = [fed.ms for batch in watch.batches for fed in batch.fed]
-    took_ms, bars = waterfall(watch.batches, manifest)
-    found: dict[str, Any] = {
+    infer_ms = {"there": watch.quartile_ms(), "here": here_ms}
+    findings += [*culprits.wrong_nodes(judged), *_slow(watch, manifest, infer_ms)]
+    found = {
         "fog": manifest.name,
         "topology": topology(manifest),
-        "answers_ms": quantiles(answers_ms),
-        "n": len(answers_ms),
-        "unanswered": watch.unanswered,
-        "stages_ms": stages_ms(watch.batches, manifest),
-        "sensor_ms": quantiles([(fed.sent_ns - fed.due_ns) / 1e6 for batch in watch.batches for fed in batch.fed]),
-        "wires_ms": wires_ms(watch.batches, manifest),
-        "clocks": _clocks(watch, nodes),
-        "waterfall": {"ms": took_ms, "bars": bars},
-        "devices": {node: summarised(looks, len(answers_ms)) for node, looks in watch.looks.items() if looks},
+        **_times(watch, manifest),
         "whole_ms": whole_ms,
-        "infer_ms": {"there": there_ms, "here": here_ms},
+        "infer_ms": infer_ms,
         "bytes": bytes_of(reached.bundle),
         "judged": judged,
         "findings": findings,
+        "loads": [],
     }
-    found["loads"] = []
     if not findings and not watch.unanswered:
         progress("with and without the questions that this harness asks")
         found["harness_overhead"] = _overhead(reached, nodes, min(steps, 2 * BATCH))
     if not watch.unanswered:
         found["loads"] = list(offer(reached, offered, progress))
     return found
+
+
+def _slow(watch: _Watch, manifest: Manifest, infer_ms: Mapping[str, Mapping[str, float]]) -> list[Finding]:
+    """Return whose processor, or whose link, holds the others up."""
+    trips_ms = {node: statistics.median(each) for node, each in watch.round_trips_ms.items() if each}
+    return culprits.without_echoes(
+        culprits.slow_nodes(infer_ms["there"], infer_ms["here"]),
+        culprits.slow_replies(trips_ms),
+        culprits.slow_wires(bounds_ms(watch.batches, manifest), list(manifest.nodes)),
+    )
+
+
+def _times(watch: _Watch, manifest: Manifest) -> dict[str, Any]:
+    """Return where the time of the steps went that were fed one by one."""
+    fed = [each for batch in watch.batches for each in batch.fed]
+    took_ms, bars = waterfall(watch.batches, manifest)
+    return {
+        "answers_ms": quantiles([each.ms for each in fed]),
+        "n": len(fed),
+        "unanswered": watch.unanswered,
+        "sensor_ms": quantiles([(each.sent_ns - each.due_ns) / 1e6 for each in fed]),
+        "stages_ms": stages_ms(watch.batches, manifest),
+        "wires_ms": wires_ms(watch.batches, manifest),
+        "clocks": _clocks(watch, list(manifest.nodes)),
+        "waterfall": {"ms": took_ms, "bars": bars},
+        "devices": {node: summarised(looks, len(fed)) for node, looks in watch.looks.items() if looks},
+    }
 
 
 def _metrics(operator: Operator, nodes: Sequence[str]) -> dict[str, Metrics]:

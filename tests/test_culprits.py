@@ -27,6 +27,7 @@ from benchmarks.culprits import (
 )
 from benchmarks.latency import noise_of
 from benchmarks.reached import Reached
+from benchmarks.report import report_of
 from benchmarks.running import examine
 from broker.embedded import running_broker
 from broker.frame import HEADER_BYTES, decode, encode
@@ -208,6 +209,18 @@ def test_a_node_with_another_bundle_is_named(tmp_path, bundle):
         found = examined(reached, 60)
     assert named(found["findings"]) == [("f1", "bundle")]
     assert other.id.hex() in found["findings"][0].what
+
+
+@pytest.mark.slow
+def test_a_sink_with_another_bundle_is_named_though_nothing_is_answered(tmp_path, bundle):
+    other = retrained(bundle.path, tmp_path / "other", "f1", 1.01)
+    with fleet(tmp_path, bundle, odd="cloud", odd_bundle=other) as (reached, _):
+        found = examined(reached, 60)
+    assert named(found["findings"]) == [("cloud", "bundle")]
+    assert (found["n"], found["unanswered"]) == (0, 1)
+    report = report_of(msgspec.to_builtins({**found, "host": {}}), "here")
+    assert report.ok is False
+    assert report.sections[1].title == "Who is to blame"
 
 
 @pytest.mark.slow
