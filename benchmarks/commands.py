@@ -157,7 +157,9 @@ def latency(
     ] = False,
     external: Annotated[bool, typer.Option("--external", help="A fleet that runs already, at --broker.")] = False,
     lab: LabName = None,
-    fleet: Annotated[str | None, typer.Option(help="Its name. [default: the bundle's]")] = None,
+    fleet: Annotated[
+        str | None, typer.Option(help="Its name, with --external or --lab. [default: the bundle's, the lab's]")
+    ] = None,
     tls: TlsFolder = None,
     steps: Annotated[int, typer.Option(help="One by one, at the least; locally as many in each round.", min=1)] = 500,
     min_seconds: Annotated[float, typer.Option(help="How long to feed one by one, at the least.", min=0)] = 10.0,
@@ -189,7 +191,8 @@ def latency(
     if bundle is None and not local:
         raise FogError("name a bundle, or --local for the one that was exported last in this folder")
     place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab)
-    start = head(emulated=emulated_at(place))
+    here = "every node is a process on this machine and the network is loopback"
+    start = head(emulated=here if place.local else emulated_at(place))
     rates = None if offered is None else rates_of(offered)
     path = bundle or newest_bundle()
     if place.local:

@@ -61,8 +61,8 @@ def measure(
         rounds: How many; the figures are their medians.
         progress: Told what is being done.
         beside: A command that takes its turn in each round (`measure_beside`).
-        min_seconds: How long to look at each step's stages, at the least, and `offered` loads then (`examine`).
-        offered: Loads.
+        min_seconds: How long to feed steps one by one for their stages, at the least (`examine`).
+        offered: The loads to offer then.
     """
     bundle = load(path)
     bundle.verify()

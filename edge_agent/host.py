@@ -7,6 +7,7 @@ Read only when the operator asks: some of these files take a bus that is slow.
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ _FILES: Final = (
     "sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq",
     "sys/devices/system/cpu/cpu*/cpufreq/cpuinfo_max_freq",
     "sys/devices/platform/soc/soc:firmware/get_throttled",
+    "sys/class/hwmon/hwmon*/name",
     "sys/class/hwmon/hwmon*/in*_label",
     "sys/class/hwmon/hwmon*/in*_input",
     "sys/class/hwmon/hwmon*/curr*_input",
@@ -29,6 +31,8 @@ _FILES: Final = (
     "sys/class/hwmon/hwmon*/power*_input",
 )
 _USER_TICKS, _IDLE, _IO_WAIT = slice(1, 9), 4, 5
+_THROTTLED: Final = re.compile(r"(?:throttled=)?(?:0x)?([0-9a-fA-F]+)")
+_RAIL: Final = re.compile(r"(sys/class/hwmon/hwmon\d+)/(in|power)(\d+)_input")
 Texts = Mapping[str, str]
 
 
@@ -36,9 +40,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A device at one moment; None is what it does not tell.
 
     `agent_cpu_s` is the agent's processor time since its start, `busy_s` and `idle_s` that of all cores since boot.
-    `throttled` are the bits of a Raspberry Pi's
-    firmware (1 under-voltage, 2 frequency capped, 4 throttled, 8 soft limit of heat; 16 bits higher: since boot).
-    `power_w` is by the name of the rail.
+    `throttled` are the bits of a Raspberry Pi's firmware (1 under-voltage, 2 frequency capped, 4 throttled, 8 too warm;
+    16 bits higher: since boot). `power_w` is by the name of the rail.
     """
 
     agent_cpu_s: float = 0.0
@@ -82,7 +85,7 @@ def parse_host(texts: Texts, agent_cpu_s: float, ticks_per_s: int) -> Host:
         temperature_c=_largest(texts, "/temp", 1e3),
         clock_mhz=_largest(texts, "/scaling_cur_freq", 1e3),
         most_mhz=_largest(texts, "/cpuinfo_max_freq", 1e3),
-        throttled=int(throttled.removeprefix("throttled=").removeprefix("0x"), 16) if throttled else None,
+        throttled=int(found[1], 16) if (found := _THROTTLED.fullmatch(throttled)) else None,
         power_w=dict(_rails(texts)),
     )
 
@@ -101,12 +104,13 @@ def _largest(texts: Texts, ending: str, divisor: float) -> float | None:
 def _rails(texts: Texts) -> Iterator[tuple[str, float]]:
     """Yield the power of each rail: as a sensor tells it in µW, or as mV times mA (the INA3221 of a Jetson)."""
     for path, text in texts.items():
-        head, _, name = path.rpartition("/")
-        kind, number = name.partition("_")[0].rstrip("0123456789"), "".join(filter(str.isdigit, name))
-        if "/hwmon/" not in path or not name.endswith("_input"):
+        found = _RAIL.fullmatch(path)
+        if found is None or not text.isdecimal():
             continue
-        label = texts.get(f"{head}/{kind}{number}_label", f"{head.rpartition('/')[2]} {kind}{number}")
+        sensor, kind, number = found.groups()
+        label = texts.get(f"{sensor}/{kind}{number}_label", f"{sensor.rpartition('/')[2]} {kind}{number}")
+        current = texts.get(f"{sensor}/curr{number}_input", "")
         if kind == "power":
             yield label, int(text) / 1e6
-        elif kind == "in" and (current := texts.get(f"{head}/curr{number}_input")):
+        elif current.isdecimal() and texts.get(f"{sensor}/name", "").startswith("ina"):  # others count them apart
             yield label, int(text) * int(current) / 1e6

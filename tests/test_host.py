@@ -17,6 +17,7 @@ PI = {
     "sys/devices/platform/soc/soc:firmware/get_throttled": "50005",
 }
 JETSON_RAILS = {
+    "sys/class/hwmon/hwmon1/name": "ina3221",
     "sys/class/hwmon/hwmon1/in1_label": "VDD_IN",
     "sys/class/hwmon/hwmon1/in1_input": "4984",
     "sys/class/hwmon/hwmon1/curr1_input": "1032",
@@ -48,6 +49,16 @@ def test_power_is_told_rail_by_rail_and_a_voltage_alone_is_none():
     assert parse_host(JETSON_RAILS, 0, 100).power_w == pytest.approx({"VDD_IN": 5.143488, "VDD_CPU_GPU_CV": 1.9904})
     metered = {"sys/class/hwmon/hwmon3/power1_input": "2750000"}
     assert parse_host(metered, 0, 100).power_w == {"hwmon3 power1": 2.75}
+    supply = {**JETSON_RAILS, "sys/class/hwmon/hwmon1/name": "corsairpsu"}
+    assert parse_host(supply, 0, 100).power_w == {}
+
+
+@pytest.mark.parametrize("nonsense", ["", "N/A", "-1", "zz", "1e9"])
+def test_a_sensor_that_tells_nonsense_tells_nothing(nonsense):
+    texts = dict.fromkeys((*PI, *JETSON_RAILS), nonsense)
+    known = {"proc/meminfo", "proc/stat", "proc/self/status", "sys/class/hwmon/hwmon1/name"}
+    told = parse_host({path: text for path, text in texts.items() if path not in known}, 0, 100)
+    assert replace(told, throttled=None) == Host(throttled=None)
 
 
 def test_where_nothing_tells_there_is_silence(tmp_path):
