@@ -122,6 +122,7 @@ def run(
     json: Json = None,
 ) -> None:
     """Run a fleet of agents on this machine, fed with the test rows; unplug nodes as you like, and watch."""
+    from benchmarks.culprits import corrupt_links
     from benchmarks.demo import require_as_predicted
     from benchmarks.environment import head
     from benchmarks.fleet import running_trial
@@ -143,6 +144,7 @@ def run(
             pids = ", ".join(f"{node} {pid}" for node, pid in trial.agents.pids.items())
             say(f"unplug a node with kill -9 PID: {pids}; Ctrl-C ends it")
         ended: BaseException | None = None
+        before = dict(trial.driver.metrics)
         try:
             follow(trial, steps, missing, say)
         except KeyboardInterrupt as interrupt:  # the way to end it, unless a number of steps was asked for
@@ -152,7 +154,10 @@ def run(
             ended = failure
         reports = [report for report in trial.reports() if report.sent]
     print_phases("Answers by phase", reports)
-    write(json, {"bundle": trial.bundle.id.hex(), "phases": reports}, start)
+    findings = corrupt_links(before, trial.driver.metrics)
+    for each in findings:
+        say(each.what)
+    write(json, {"bundle": trial.bundle.id.hex(), "phases": reports, "findings": findings}, start)
     if ended:
         raise ended
     require_as_predicted(reports)

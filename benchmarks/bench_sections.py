@@ -5,6 +5,7 @@ import msgspec
 from benchmarks.accuracy import AverageAccuracy, MaskAccuracy
 from benchmarks.failover import Failover
 from benchmarks.figures import Point, draw_quantiles
+from benchmarks.running_sections import stages_of
 from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, percent, scatter
 from benchmarks.soaked import Soaked
 from export.average import Evaluation
@@ -105,7 +106,10 @@ def of_latency(result: Result) -> Report:
         rows=[[node, *(f"{result[key][node]:.1f}" for key in keys)] for node in result["rss_mb"]],
     )
     verdict = f"Medians of {result['rounds']} rounds of {result['steps']} steps."
-    return Report("How fast a fleet answers", None, verdict, [times, costs])
+    if "waterfall" not in result:  # measured before agents could tell
+        return Report("How fast a fleet answers", None, verdict, [times, costs])
+    ok, blamed, sections = stages_of(result)
+    return Report("How fast a fleet answers", ok, f"{verdict} {blamed}", [times, costs, *sections])
 
 
 def of_soak(result: Result) -> Report:

@@ -14,8 +14,10 @@ from benchmarks.options import (
     Json,
     LabName,
     Rate,
+    TlsFolder,
     Window,
     newest_bundle,
+    rates_of,
     require_writable,
     seconds_of,
     write,
@@ -150,8 +152,21 @@ def latency(
     bundle: Annotated[
         Path | None, typer.Argument(metavar="[BUNDLE]", help="[default with --local: the one exported last here]")
     ] = None,
-    local: Annotated[bool, typer.Option("--local", help="On this machine, which is all that there is so far.")] = False,
-    steps: Annotated[int, typer.Option(help="In each round: one by one, and as many with a window.", min=1)] = 500,
+    local: Annotated[
+        bool, typer.Option("--local", help="A fleet of processes on this machine, beside a bare relay. [default]")
+    ] = False,
+    external: Annotated[bool, typer.Option("--external", help="A fleet that runs already, at --broker.")] = False,
+    lab: LabName = None,
+    fleet: Annotated[
+        str | None, typer.Option(help="Its name, with --external or --lab. [default: the bundle's, the lab's]")
+    ] = None,
+    tls: TlsFolder = None,
+    steps: Annotated[int, typer.Option(help="One by one, at the least; locally as many in each round.", min=1)] = 500,
+    min_seconds: Annotated[float, typer.Option(help="How long to feed one by one, at the least.", min=0)] = 10.0,
+    offered: Annotated[
+        str | None,
+        typer.Option(metavar="RATES", help="Loads in steps a second, 50,100,200. [default: doubled until not borne]"),
+    ] = None,
     window: Window = 16,
     rounds: Annotated[int, typer.Option(help="The figures are their medians.", min=1)] = 5,
     beside: Annotated[
@@ -161,18 +176,33 @@ def latency(
     broker: BrokerChoice = None,
     json: Json = None,
 ) -> None:
-    """Time a fleet on this machine in turns with the barest relay of the same graphs on the same broker."""
+    """Time each step of a fleet by stages, offer it more and more, and name who holds it up: then the exit code is 1.
+
+    A fleet on this machine is timed in turns with the barest relay of the same graphs on the same broker besides.
+    """
     from benchmarks import latency
+    from benchmarks.culprits import require_none
     from benchmarks.environment import head
+    from benchmarks.place import emulated_at, place_of
+    from benchmarks.running_view import print_examined
     from benchmarks.terminal import print_latency, say
 
     require_writable(json)
     if bundle is None and not local:
         raise FogError("name a bundle, or --local for the one that was exported last in this folder")
-    start = head(emulated="every node is a process on this machine and the network is loopback")
-    found = latency.measure(bundle or newest_bundle(), broker, steps, window, rounds, say, beside)
-    print_latency(found)
+    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab)
+    here = "every node is a process on this machine and the network is loopback"
+    start = head(emulated=here if place.local else emulated_at(place))
+    rates = None if offered is None else rates_of(offered)
+    path = bundle or newest_bundle()
+    if place.local:
+        found = latency.measure(path, broker, steps, window, rounds, say, beside, min_seconds, rates)
+        print_latency(found)
+    else:
+        found = latency.measure_there(place, path, steps, min_seconds, rates, say)
+    print_examined(found)
     write(json, found, start)
+    require_none(found["findings"])
 
 
 @bench.command("provisioning", epilog="Example: sudo fogguard bench provisioning demo/bundle --json provisioning.json")

@@ -120,6 +120,12 @@ def measures_of(result: Result, kind: str) -> dict[str, Count | Sample]:
                 f"{name}, times the bare relay's": Sample([each[name] for each in rounds], name != "steps_per_s")
                 for name in (rounds[0] if rounds else ())
             }
+        case "stages":
+            judged = result["judged"].values()
+            return {
+                "steps not answered": Count(result["unanswered"], result["n"] + result["unanswered"]),
+                "vectors computed wrong": Count(sum(e["wrong"] for e in judged), sum(e["n"] for e in judged)),
+            }
         case "soak":
             steps = result["steps"]
             return {

@@ -49,7 +49,7 @@ def draw_scatter(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_xlim(0, 104)
     axes.set_ylim(0, 104)
     axes.set_aspect("equal")
-    _finish(axes, "upper left")
+    finish(axes, "upper left")
 
 
 def draw_course(axes: Axes, course: Course, stretches: Sequence[Stretch]) -> None:
@@ -73,7 +73,7 @@ def draw_course(axes: Axes, course: Course, stretches: Sequence[Stretch]) -> Non
     axes.set_xlabel("time, s")
     axes.set_ylabel("%")
     axes.margins(x=0.01)
-    _finish(axes, "lower left")
+    finish(axes, "lower left")
 
 
 def _summed(column: Sequence[float], width: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
@@ -92,7 +92,7 @@ def draw_answer_times(axes: Axes, answer_times: Mapping[str, Mapping[int, int]])
     axes.set_xscale("log")
     axes.set_xlabel("answer time, ms")
     axes.set_ylabel("% of the answers")
-    _finish(axes, "upper right")
+    finish(axes, "upper right")
 
 
 def draw_quantiles(axes: Axes, spreads: Mapping[str, Mapping[str, float]], unit: str) -> None:
@@ -113,7 +113,8 @@ def draw_quantiles(axes: Axes, spreads: Mapping[str, Mapping[str, float]], unit:
     _open(axes)
 
 
-def _finish(axes: Axes, corner: Literal["upper left", "upper right", "lower left"]) -> None:
+def finish(axes: Axes, corner: Literal["upper left", "upper right", "lower left"]) -> None:
+    """Draw the legend, if there is one, and no frame."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc=corner, frameon=False, fontsize=9)
     _open(axes)

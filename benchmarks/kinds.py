@@ -8,13 +8,14 @@ import msgspec
 
 from broker.errors import FogError
 
-Kind = Literal["phases", "drill", "accuracy", "failover", "latency", "soak", "evaluation"]
+Kind = Literal["phases", "drill", "accuracy", "failover", "latency", "stages", "soak", "evaluation"]
 _KEYS: Final[dict[Kind, frozenset[str]]] = {
     "phases": frozenset(("phases",)),
     "drill": frozenset(("course", "masks", "plan")),
     "accuracy": frozenset(("masks", "average", "rows")),
     "failover": frozenset(("classes",)),
     "latency": frozenset(("floor", "each_round")),
+    "stages": frozenset(("stages_ms", "wires_ms", "waterfall")),
     "soak": frozenset(("steps", "memory", "violations")),
     "evaluation": frozenset(("variants", "settings", "chance")),
 }

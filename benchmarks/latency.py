@@ -18,17 +18,18 @@ from benchmarks.beside import Figures, measure_beside
 from benchmarks.fleet import brokers_at
 from benchmarks.floor import running_floor
 from benchmarks.memory import rss_mb
+from benchmarks.place import Place
 from benchmarks.probe import AgentWire, FloorWire, Probe, Round, StepLost
+from benchmarks.reached import Reached
+from benchmarks.running import examine
 from broker.errors import FogError
-from broker.frame import HEADER_BYTES, Vector
+from broker.frame import Vector
 from broker.link import Link
 from broker.presence import decode_status
-from broker.topics import Topics
-from broker.url import BrokerUrl
+from broker.topics import Topics, require_name
+from broker.url import BrokerUrl, parse_urls
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, load
-from edge_agent.metrics import Stages
-from provisioning.asking import ask
 from provisioning.local import LocalFleet
 
 FLEET: Final = "latency"
@@ -47,6 +48,8 @@ def measure(
     rounds: int,
     progress: Progress = lambda _what: None,
     beside: str | None = None,
+    min_seconds: float = 0.0,
+    offered: Sequence[float] | None = (),
 ) -> dict[str, Any]:
     """Start a fleet of the bundle in `path` and the bare relay of its graphs; time them in turns.
 
@@ -58,10 +61,12 @@ def measure(
         rounds: How many; the figures are their medians.
         progress: Told what is being done.
         beside: A command that takes its turn in each round (`measure_beside`).
+        min_seconds: How long to feed steps one by one for their stages, at the least (`examine`).
+        offered: The loads to offer then.
     """
     bundle = load(path)
     bundle.verify()
-    sensed = _sensed(bundle)
+    sensed = noise_of(bundle)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogguard-latency-")))
         url, *_ = stack.enter_context(brokers_at(broker))
@@ -84,10 +89,9 @@ def measure(
             if beside is not None:
                 others.append(measure_beside(beside, url))
         resident_mb = {node: rss_mb(pid) for node, pid in agents.pids.items()}
-        replies = ask(url, FLEET, bundle.manifest.nodes, "metrics", None)
-    stages = {node: _stages_ms(reply.metrics.stages) for node, reply in replies.items() if reply.metrics}
+        examined = examine(Reached(bundle, url, FLEET, sensed, is_here=True), steps, min_seconds, offered, progress)
     return {
-        "fog": bundle.manifest.name,
+        **examined,
         "bundle": bundle.id.hex(),
         "steps": steps,
         "window": window,
@@ -95,13 +99,30 @@ def measure(
         **_medians(found),
         "floor": {**_medians(floors), "ratio": _ratios(found, floors)},
         "beside": {"command": beside, **_medians(others), "ratio": _ratios(found, others)} if others else None,
-        "stages_ms": stages,
         "each_round": [_ratios([ours], [theirs]) for ours, theirs in zip(found, floors, strict=True)],
         "rss_mb": resident_mb,
         "ready_s": ready_s,
         "idle_cpu_percent": idle_cpu_percent,
-        "bytes": _bytes(bundle),
     }
+
+
+def measure_there(
+    place: Place, path: Path, steps: int, min_seconds: float, offered: Sequence[float] | None, progress: Progress
+) -> dict[str, Any]:
+    """Time a fleet that runs elsewhere: a lab's devices, or real ones (`examine`).
+
+    With a lab's, this thread is in the lab's network from then on.
+    """
+    bundle = load(path)
+    bundle.verify()
+    if place.lab is not None:
+        from provisioning.lab import network
+
+        network.enter(place.lab.namespace)
+    fleet = require_name(place.fleet or bundle.manifest.name, "fleet")
+    first, *_ = parse_urls(place.broker or "")
+    reached = Reached(bundle, first, fleet, noise_of(bundle), place.tls)
+    return {"bundle": bundle.id.hex(), "steps": steps, **examine(reached, steps, min_seconds, offered, progress)}
 
 
 def _figures(found: Round) -> Figures:
@@ -123,13 +144,7 @@ def _ratios(ours: Sequence[Figures], theirs: Sequence[Figures]) -> dict[str, flo
     }
 
 
-def _stages_ms(stages: Stages) -> dict[str, dict[str, float]]:
-    """Return below which time (a power of two of µs) half of a node's steps stayed in each stage, and 99 of 100."""
-    each = {"wait": stages.wait, "infer": stages.infer, "publish": stages.publish}
-    return {name: {f"p{q}": times.quantile_ms(q / 100) for q in (50, 99)} for name, times in each.items()}
-
-
-def _sensed(bundle: Bundle) -> dict[str, Vector]:
+def noise_of(bundle: Bundle) -> dict[str, Vector]:
     """Return what each sensor puts out for some rows of noise: times do not depend on what is in them."""
     generator = np.random.default_rng(0)
     found = {}
@@ -172,12 +187,3 @@ def _idle(agents: LocalFleet) -> dict[str, float]:
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _bytes(bundle: Bundle) -> dict[str, int]:
-    """Return the bytes of one step on each hyperconnection."""
-    entry = bundle.manifest.entry
-    return {
-        f"{each.source}>{each.target}": HEADER_BYTES + entry(each.source).layout.bytes
-        for each in bundle.manifest.hyperconnections
-    }

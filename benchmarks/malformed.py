@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from broker.frame import Frame, encode
+from broker.frame import Frame, encode, seal
 from broker.topics import Topics
 from edge_agent.bundle import Bundle
 from edge_agent.flow import ancestors
@@ -78,10 +78,11 @@ def _damaged(bundle: Bundle, generator: random.Random) -> bytes:
             whole + b"\0",
             b"FOGX" + whole[4:],
             whole[:4] + b"\x09" + whole[5:],
-            whole[:5] + b"\xf0" + whole[6:],
-            whole[:6] + b"\x63" + whole[7:],
+            seal(whole[:5] + b"\xf0" + whole[6:]),
+            seal(whole[:6] + b"\x63" + whole[7:]),
+            whole[:-1] + bytes([whole[-1] ^ 1]),
             encode(frame._replace(bundle=bytes(8))),
-            whole[:7] + b"\x05" + whole[8:],
-            whole[:8] + b"\xff\xff\xff\xff" + whole[12:],
+            seal(whole[:7] + b"\x05" + whole[8:]),
+            seal(whole[:8] + b"\xff\xff\xff\xff" + whole[12:]),
         )
     )

@@ -38,6 +38,17 @@ def seconds_of(duration: str) -> float:
     return float(int(number) * {"s": 1, "m": 60, "h": 3600}[unit])
 
 
+def rates_of(offered: str) -> list[float]:
+    """Return the steps a second in `50,100,200`; raises FogError."""
+    try:
+        rates = [float(each) for each in offered.split(",")]
+    except ValueError:
+        rates = []
+    if not rates or not all(0.1 <= rate <= 100_000 for rate in rates):
+        raise FogError(f"--offered {offered!r}: write rates in steps a second, such as 50,100,200")
+    return rates
+
+
 def newest_bundle() -> Path:
     """Return the bundle that was exported last to this folder or one below it; raises FogError."""
     manifests = [path for depth in range(3) for path in Path().glob("*/" * depth + MANIFEST)]

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import msgspec
 from matplotlib.figure import Figure
 
-from benchmarks import bench_sections, drill_sections
+from benchmarks import bench_sections, drill_sections, running_sections
 from benchmarks.figures import draw_accuracy, draw_latency, draw_topology
 from benchmarks.kinds import Kind, NoResult, kind_of
 from benchmarks.phases import PhaseReport
@@ -25,6 +25,7 @@ _OF_KIND: dict[Kind, Callable[[Result], Report]] = {
     "accuracy": bench_sections.of_accuracy,
     "failover": bench_sections.of_failover,
     "latency": bench_sections.of_latency,
+    "stages": running_sections.of_stages,
     "soak": bench_sections.of_soak,
     "evaluation": bench_sections.of_evaluation,
 }

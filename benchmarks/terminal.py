@@ -95,12 +95,6 @@ def print_latency(found: Mapping[str, Any]) -> None:
         for name in ("p50_ms", "p95_ms", "p99_ms", "steps_per_s")
     ]
     print_table(f"{found['fog']}: medians of {found['rounds']} rounds", columns, rows)
-    stages = [
-        (node, *(f"{each[q]:.3f}" for each in stages.values() for q in ("p50", "p99")))
-        for node, stages in found["stages_ms"].items()
-    ]
-    columns = ["agent", *(f"{name} {q}" for name in ("wait", "infer", "publish") for q in ("p50", "p99"))]
-    print_table("below how many ms its stages stayed", columns, stages)
     columns = ["agent", "resident MB", "ready after s", "idle, % of a core"]
     costs = [
         (node, *(f"{found[key][node]:.1f}" for key in ("rss_mb", "ready_s", "idle_cpu_percent")))

@@ -9,7 +9,7 @@ are too many, and only a step that was complete makes those shortly before it la
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from broker.frame import Frame
@@ -22,7 +22,7 @@ _LATE_STEPS: Final = 1 << 16
 class Gathered(NamedTuple):
     """A closed step: a frame for each source, None where it is absent, in the order of the sources.
 
-    `missing` are the sources that it was cut off without.
+    `missing` are the sources that it was cut off without, `arrived` is when the frame of each of the others came.
     """
 
     step: int
@@ -30,6 +30,7 @@ class Gathered(NamedTuple):
     missing: frozenset[str]
     origin_ns: int
     opened_ns: int
+    arrived: Mapping[str, int]
 
 
 class _Closed(NamedTuple):
@@ -38,7 +39,7 @@ class _Closed(NamedTuple):
 
 
 class _Open:
-    __slots__ = ("awaited", "frames", "opened_ns", "opener", "origin_ns")
+    __slots__ = ("arrived", "awaited", "frames", "opened_ns", "opener", "origin_ns")
 
     def __init__(self, awaited: set[str], opener: str, origin_ns: int, opened_ns: int) -> None:
         self.awaited = awaited
@@ -46,6 +47,7 @@ class _Open:
         self.origin_ns = origin_ns
         self.opened_ns = opened_ns
         self.frames: dict[str, Frame] = {}
+        self.arrived: dict[str, int] = {}
 
 
 class Gather:
@@ -102,6 +104,7 @@ class Gather:
             tally.duplicate += 1
             return None
         pending.frames[source] = frame
+        pending.arrived[source] = now_ns
         pending.awaited.discard(source)
         return None if pending.awaited else self._close(frame.step, pending)
 
@@ -152,7 +155,8 @@ class Gather:
             self.counters.complete += 1
         self._forget(step, is_complete=not pending.awaited)
         frames = tuple(map(pending.frames.get, self.sources))
-        return Gathered(step, frames, frozenset(pending.awaited), pending.origin_ns, pending.opened_ns)
+        missing = frozenset(pending.awaited)
+        return Gathered(step, frames, missing, pending.origin_ns, pending.opened_ns, pending.arrived)
 
     def _forget(self, step: int, *, is_complete: bool) -> None:
         self._closed[step] = _Closed(self._open.pop(step).opened_ns, is_complete)

@@ -20,13 +20,14 @@ from broker.presence import MISSED, Presence, StatusError, decode_status
 from broker.topics import Topics
 from edge_agent.answer import Answer, guess, softmax
 from edge_agent.bundle import Bundle
-from edge_agent.commands import CommandError, Reply, decode_ask
+from edge_agent.commands import CommandError, Reply, decode_ask, reply_of
 from edge_agent.flow import ancestors, fed
 from edge_agent.gather import Gather, Gathered
 from edge_agent.heart import Heart
 from edge_agent.leaves import Leaves
 from edge_agent.metrics import Metrics, Stages
 from edge_agent.session import Session
+from edge_agent.trace import Trace
 
 _log = logging.getLogger("fogguard.node")
 _REMEMBERED = 256
@@ -84,6 +85,7 @@ class Node:
         self._heart = Heart(beat_ms)
         self._busy_ms = 0.0
         self._stages = Stages()
+        self._trace = Trace()
         self._rejected: Counter[str] = Counter()
         self._awaited: frozenset[str] = frozenset()
         self._update_awaited()
@@ -96,7 +98,7 @@ class Node:
         self.epoch = other.epoch
         self.presence, self._leaves, self._heart = copy.deepcopy((other.presence, other._leaves, other._heart))
         self._update_awaited()
-        self._stages, self._rejected = other._stages, other._rejected
+        self._stages, self._rejected, self._trace = other._stages, other._rejected, other._trace
         self.counters = self._gather.counters = other.counters
         self._gather.sources = other._gather.sources
 
@@ -187,9 +189,7 @@ class Node:
         except CommandError:
             self._rejected["command"] += 1
             return None
-        metrics = self.metrics() if command == "metrics" else None
-        bundle = self._bundle.id.hex()
-        return Reply(command=command, node=self.name, epoch=self.epoch, bundle=bundle, metrics=metrics)
+        return reply_of(command, self, self._bundle.id, self._clock(), self._trace, self._session)
 
     def metrics(self) -> Metrics:
         """Return the counters and the view."""
@@ -288,7 +288,9 @@ class Node:
         else:
             frame = Frame(gathered.step, self.epoch, self._bundle.id, output, contributors, gathered.origin_ns, cut)
             self._publish(self._topics.tensor(self.name), encode(frame))
-        self._stages.publish.add(self._clock() - done_ns)
+        published_ns = self._clock()
+        self._stages.publish.add(published_ns - done_ns)
+        self._trace.add((gathered.step, gathered.opened_ns, gathered.arrived, closed_ns, done_ns, published_ns))
 
     def _answer(self, gathered: Gathered, logits: Vector | None, contributors: int, *, complete: bool) -> None:
         manifest = self._bundle.manifest

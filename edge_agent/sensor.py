@@ -20,7 +20,7 @@ from broker.beat import BeatError, decode_beat, encode_beat
 from broker.frame import Frame, FrameError, decode, encode
 from broker.topics import Topics
 from edge_agent.bundle import Bundle
-from edge_agent.commands import CommandError, Reply, decode_ask
+from edge_agent.commands import CommandError, Reply, decode_ask, reply_of
 from edge_agent.config import Source
 from edge_agent.health import Health
 from edge_agent.heart import Heart
@@ -32,6 +32,7 @@ from edge_agent.reader import Drawn, Reader
 from edge_agent.sample import Leaf, Sample
 from edge_agent.session import Session
 from edge_agent.sources import find, opened, rate_of
+from edge_agent.trace import Trace
 
 _encode_json = msgspec.json.Encoder().encode
 _FIRST_LOOK_NS, _LAST_LOOK_NS, _LOOKS = 1_000_000, 20_000_000, 16
@@ -105,6 +106,7 @@ class Sensor:
         self._tally = Tally()
         self._health = Health(name, self._tally)
         self._stages = Stages()
+        self._trace = Trace()
         self._rejected: Counter[str] = Counter()
 
     @property
@@ -186,8 +188,7 @@ class Sensor:
         except CommandError:
             self._rejected["command"] += 1
             return None
-        metrics = self.metrics() if command == "metrics" else None
-        return Reply(command=command, node=self.name, epoch=self.epoch, bundle=self._bundle.id.hex(), metrics=metrics)
+        return reply_of(command, self, self._bundle.id, self._clock(), self._trace, self._session)
 
     def metrics(self) -> Metrics:
         """Return the counters: `complete` steps had a sample, `cut` ones waited in vain, `null` ones got Φ.
@@ -263,4 +264,6 @@ class Sensor:
         contributors = 0 if output is None else self._bit
         frame = Frame(*head, output, contributors, waiting.origin_ns)
         self._publish(self._topics.tensor(self.name), encode(frame))
-        self._stages.publish.add(self._clock() - done_ns)
+        published_ns = self._clock()
+        self._stages.publish.add(published_ns - done_ns)
+        self._trace.add((waiting.step, waiting.since_ns, {}, began_ns, done_ns, published_ns))

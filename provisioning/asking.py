@@ -1,9 +1,10 @@
 """Ask nodes something, as the operator, at whichever of the brokers they are; and tell them to go back to the first."""
 
 import secrets
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from broker.epoch import is_later
 from broker.errors import FailureFound
@@ -18,6 +19,7 @@ from edge_agent.commands import Command, Reply, decode_reply, encode_ask
 _QUIET_S: Final = 0.3
 _REPLY_S: Final = 5.0
 _BACK_S: Final = 10.0
+_IDLE_S: Final = 600  # nobody drives the link between two questions
 
 
 class NoReply(FailureFound):
@@ -37,26 +39,64 @@ class Place(NamedTuple):
 
 def ask(url: BrokerUrl, fleet: str, nodes: Collection[str], command: Command, tls: Tls | None) -> dict[str, Reply]:
     """Send each of `nodes` a request, all at once, and return their replies; raises LinkError or NoReply."""
-    topics = Topics(fleet)
-    asked = {secrets.token_bytes(8): node for node in nodes}
-    replies: dict[str, Reply] = {}
+    with Operator(url, fleet, tls) as operator:
+        return {node: answered.reply for node, answered in operator.ask(nodes, command).items()}
 
-    def on_reply(reply: Request) -> None:
-        node = asked.get(reply.correlation)
-        if node is not None:
-            replies[node] = decode_reply(reply.payload)
 
-    with Link(url, _client_id(fleet), tls=tls, requests=(topics.reply("+"), on_reply)) as link:
-        link.connect()
-        for correlation, node in asked.items():
-            link.request(topics.cmd(node), Request(encode_ask(command), topics.reply(node), correlation))
-        if not link.poll_until(lambda: len(replies) == len(asked), _REPLY_S):
-            silent = ", ".join(node for node in nodes if node not in replies)
+class Answered(NamedTuple):
+    """A reply, and when it was asked for and had come, on this machine's monotonic clock."""
+
+    reply: Reply
+    asked_ns: int
+    came_ns: int
+
+
+class Operator:
+    """A link that asks again and again; raises LinkError where nothing answers.
+
+    Args:
+        url: The broker.
+        fleet: The fleet's name.
+        tls: The operator's certificate.
+    """
+
+    def __init__(self, url: BrokerUrl, fleet: str, tls: Tls | None) -> None:
+        self._fleet = fleet
+        self._topics = Topics(fleet)
+        self._asked: dict[bytes, str] = {}
+        self._came: dict[str, tuple[Reply, int]] = {}
+        requests = (self._topics.reply("+"), self._on_reply)
+        self._link = Link(url, _client_id(fleet), tls=tls, requests=requests, keepalive_s=_IDLE_S)
+
+    def __enter__(self) -> "Operator":
+        self._link.connect()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._link.__exit__(*exception)
+
+    def ask(self, nodes: Collection[str], command: Command) -> dict[str, Answered]:
+        """Send each of `nodes` a request, all at once, and return what they replied; raises NoReply."""
+        self._came.clear()
+        self._asked = {secrets.token_bytes(8): node for node in nodes}
+        asked_ns = {}
+        for correlation, node in self._asked.items():
+            asked_ns[node] = time.monotonic_ns()
+            request = Request(encode_ask(command), self._topics.reply(node), correlation)
+            self._link.request(self._topics.cmd(node), request)
+        if not self._link.poll_until(lambda: len(self._came) == len(self._asked), _REPLY_S):
+            silent = ", ".join(node for node in nodes if node not in self._came)
             raise NoReply(
-                f"{silent} of fleet {fleet} says nothing within {_REPLY_S:.0f} s: "
+                f"{silent} of fleet {self._fleet} says nothing within {_REPLY_S:.0f} s: "
                 "does it run, and does this broker let you command it?"
             )
-    return {node: replies[node] for node in nodes}
+        return {node: Answered(self._came[node][0], asked_ns[node], self._came[node][1]) for node in nodes}
+
+    def _on_reply(self, reply: Request) -> None:
+        came_ns = time.monotonic_ns()
+        node = self._asked.get(reply.correlation)
+        if node is not None:
+            self._came[node] = (decode_reply(reply.payload), came_ns)
 
 
 def find(urls: Sequence[BrokerUrl], fleet: str, tls: Tls | None) -> dict[str, Place]:

@@ -67,14 +67,18 @@ def ask(
     node: Annotated[str, typer.Argument(help="Which node, or all.")],
     fleet: Annotated[str, typer.Option(help="The fleet's name.")],
     command: Annotated[
-        Literal["ping", "metrics", "probe", "return"],
-        typer.Argument(help="What; return: go back to the first broker; probe: would it let you in?"),
+        Literal["ping", "metrics", "trace", "host", "speed", "probe", "return"],
+        typer.Argument(
+            help="What; trace: when what happened to its last steps; host: its heat and load; "
+            "speed: how long its graph takes; return: go back to the "
+            "first broker; probe: would it let you in?"
+        ),
     ] = "ping",
     broker: Brokers = "mqtt://127.0.0.1:1883",
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:
-    """Ask nodes whether they are there or for their counters, or tell them to go back to their first broker."""
+    """Ask nodes whether they are there, how they are, what they did; or tell them to go back to their first broker."""
     import time
 
     import msgspec
@@ -109,11 +113,13 @@ def ask(
         results.print(f"{name}: epoch {reply.epoch}, bundle {reply.bundle}, at {reply.broker}", soft_wrap=True)
         if reply.refusal:
             results.print(f"{name}: cannot go back: {reply.refusal}", soft_wrap=True)
-        if reply.metrics:
-            results.print_json(msgspec.json.encode(reply.metrics).decode())
+        if reply.infer_ms:
+            results.print(f"{name}: {reply.infer_ms:.3f} ms an inference", soft_wrap=True)
+        for told in filter(None, (reply.metrics, reply.trace, reply.host)):
+            results.print_json(msgspec.json.encode(told).decode())
     results.print(f"answered within {1e3 * seconds:.0f} ms")
-    told = {name: msgspec.to_builtins(reply) for name, reply in replies.items()}
-    write(json, {**told.get(node, {"nodes": told}), "seconds": seconds})
+    every = {name: msgspec.to_builtins(reply) for name, reply in replies.items()}
+    write(json, {**every.get(node, {"nodes": every}), "seconds": seconds})
 
 
 @owner.command(epilog="Example: fogguard deadlines bundle --broker mqtt://broker.local --json deadlines.json")

@@ -1,4 +1,4 @@
-"""A link that can be cut: TCP passed on to a broker until told to hold it back."""
+"""A link that can be cut, and that may change what it carries: TCP passed on to a broker until told to hold it back."""
 
 import contextlib
 import selectors
@@ -11,9 +11,13 @@ from broker.url import BrokerUrl
 
 
 class Relay:
-    """Listens at `url`; while `is_held`, nothing passes and every connection stays, as with a pulled cable."""
+    """Listens at `url`; while `is_held`, nothing passes and every connection stays, as with a pulled cable.
 
-    def __init__(self, target):
+    `up` and `down` are what becomes of each piece on its way to and from the broker.
+    """
+
+    def __init__(self, target, up, down):
+        self._up, self._down = up, down
         self.is_held = False
         self._target = target
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -42,26 +46,27 @@ class Relay:
             except OSError:
                 near.close()
                 return
-            for one, other in ((near, far), (far, near)):
+            for one, other, change in ((near, far, self._up), (far, near, self._down)):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                ready.register(one, selectors.EVENT_READ, other)
+                ready.register(one, selectors.EVENT_READ, (other, change))
             return
+        other, change = key.data
         data = b""
         with contextlib.suppress(OSError):
             data = key.fileobj.recv(1 << 16)
         if data:
             with contextlib.suppress(OSError):
-                key.data.sendall(data)
+                other.sendall(change(data))
             return
-        for each in (key.fileobj, key.data):
+        for each in (key.fileobj, other):
             with contextlib.suppress(KeyError):
                 ready.unregister(each)
             each.close()
 
 
 @contextmanager
-def relay(target):
-    passes = Relay(target)
+def relay(target, up=bytes, down=bytes):
+    passes = Relay(target, up, down)
     passes._thread.start()
     try:
         yield passes

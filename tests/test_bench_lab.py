@@ -32,3 +32,30 @@ def test_cut_cables_and_power_are_sensed_by_heartbeats(answering):  # noqa: F811
         assert (each["lost"], each["wrong"]) == (0, 0)
         assert each["sensed_ms"]["p50"] < 1000
         assert 0.5 < each["gap_accuracy"] <= 1
+
+
+def test_where_the_time_goes_on_a_labs_devices_with_clocks_that_must_be_estimated(answering):  # noqa: F811
+    found = bench(answering, "latency", "--steps", 300, "--min-seconds", 2, "--offered", "50")
+    assert found["findings"] == []
+    assert set(found["stages_ms"]) == set(found["clocks"]) == set(found["devices"]) == {"e1", "f2", "f1", "cloud"}
+    for clock in found["clocks"].values():
+        assert not clock["shared"]
+        assert abs(clock["offset_ms"]) <= clock["error_ms"] < 10  # the truth is nought: it is one kernel
+    for wire in found["wires_ms"].values():
+        assert wire["error"] > 0
+    (load,) = found["loads"]
+    assert load["lost"] == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "stage"), [(("--cpu", "10"), "infer"), (("--rate", "200"), "wire")], ids=["processor", "cable"]
+)
+def test_the_slow_one_of_a_labs_devices_is_named(answering, how, stage):  # noqa: F811
+    answering.lab("slow", "f2", *how)
+    try:
+        words = ("--lab", NAME, "--steps", 200, "--min-seconds", 0, "--offered", "50", "--json", "bench.json")
+        said = answering.command("bench", "latency", answering.bundle.path, *words, code=1)
+    finally:
+        answering.lab("heal", "f2")
+    findings = json.loads((answering.folder / "bench.json").read_text())["findings"]
+    assert [(each["culprit"], each["stage"]) for each in findings] == [("f2", stage)], said

@@ -5,7 +5,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from broker.epoch import MAX_EPOCH
-from broker.frame import CUT, HEADER_BYTES, LAST, MAX_PAYLOAD_BYTES, NULL, Frame, FrameError, Layout, decode, encode
+from broker.frame import (
+    CUT,
+    HEADER_BYTES,
+    LAST,
+    MAX_PAYLOAD_BYTES,
+    NULL,
+    Frame,
+    FrameError,
+    Layout,
+    decode,
+    encode,
+    seal,
+)
 
 BUNDLE = b"bundle00"
 u64 = st.integers(0, 2**64 - 1)
@@ -46,12 +58,25 @@ def test_garbage_is_refused_with_a_reason(data):
 
 
 @given(frames, st.data())
+def test_a_frame_with_changed_bits_is_refused(frame, data):
+    sent = encode(frame)
+    changed = bytearray(sent)
+    at = data.draw(st.integers(0, len(changed) - 1))
+    changed[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(FrameError) as refused:
+        decode(bytes(changed))
+    expected = {"magic"} if at < 4 else {"version"} if at < 5 else {"length", "size"} if 64 <= at < 68 else {"checksum"}
+    assert refused.value.reason in expected
+    assert seal(sent) == sent
+
+
+@given(frames, st.data())
 def test_a_mutated_frame_is_refused_or_another_frame(frame, data):
     mutated = bytearray(encode(frame))
     for _ in range(data.draw(st.integers(1, 4))):
         mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(mutated)))
-    for candidate in (bytes(mutated), bytes(mutated[:cut])):
+    for candidate in (bytes(mutated), seal(bytes(mutated)), bytes(mutated[:cut])):
         try:
             found = decode(candidate)
         except FrameError:
@@ -74,7 +99,7 @@ def test_a_null_vector_is_a_header_alone():
     ("offset", "value", "reason"),
     [
         (0, 0, "magic"),
-        (4, 2, "version"),
+        (4, 1, "version"),
         (5, 0x80, "flags"),
         (6, 9, "dtype"),
         (7, 5, "shape"),
@@ -86,7 +111,7 @@ def test_each_header_field_is_checked(offset, value, reason):
     data = bytearray(encode(Frame(1, 1, BUNDLE, np.zeros(4, np.float32))))
     data[offset] = value
     with pytest.raises(FrameError) as refused:
-        decode(bytes(data))
+        decode(seal(bytes(data)))
     assert refused.value.reason == reason
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support import ROOT
 
 from broker.epoch import MAX_EPOCH
-from broker.frame import CUT, Frame, FrameError, Layout, decode, encode
+from broker.frame import CUT, Frame, FrameError, Layout, decode, encode, seal
 from broker.presence import Status, StatusError, decode_status, encode_status
 from broker.topics import Topics
 from edge_agent.agent import load_session
@@ -28,7 +28,8 @@ from edge_agent.node import Node
 T = Topics("test")
 _log = logging.getLogger("fuzz")
 LIMIT_BYTES = 1 << 20
-REASONS = {"length", "magic", "version", "flags", "dtype", "shape", "size", "bundle", "epoch", "status", "command"}
+REASONS = {"length", "magic", "version", "flags", "dtype", "shape", "size", "checksum", "bundle", "epoch"}
+REASONS |= {"status", "command"}
 seeds = st.integers(0, (1 << 64) - 1)
 
 
@@ -79,12 +80,14 @@ class Target:
             self.node.on_message(T.status(source), payload, self.now_ns)
             return reason_of(lambda: payload and decode_status(payload), StatusError, "status")
         if kind == "request":
-            payload = mutated(draw, encode_ask(draw.choice(("ping", "metrics"))))
+            payload = mutated(draw, encode_ask(draw.choice(("ping", "metrics", "trace"))))
             self.node.on_request(payload)
             return reason_of(lambda: decode_ask(payload), CommandError, "command")
         head = (draw.randrange(50), draw.randrange(3), self.bundle.id)
         values = None if kind == "step" else np.full(250, draw.uniform(-9, 9), np.float32)
         payload = mutated(draw, encode(Frame(*head, values, draw.randrange(32), 5, draw.choice((0, CUT)))))
+        if draw.random() < 0.7:
+            payload = seal(payload)  # what gets past the checksum is to be refused for what else is wrong
         self.node.on_message(T.step if kind == "step" else T.tensor(source), payload, self.now_ns)
         expected = None if kind == "step" else Layout((250,))
         try:
@@ -160,7 +163,8 @@ def test_refusing_takes_no_memory_however_large_the_message(bundle, size):
     messages = [
         (T.tensor("f1"), bytes(size)),
         (T.tensor("f1"), bytes(header) + bytes(size - 72)),
-        (T.tensor("f1"), bytes(shaped) + bytes(size - 72)),
+        (T.tensor("f1"), seal(bytes(header) + bytes(size - 72))),
+        (T.tensor("f1"), seal(bytes(shaped) + bytes(size - 72))),
         (T.step, bytes(size)),
         (T.status("f1"), b'{"online":true,"epoch":1,"bundle":"' + b"a" * size + b'"}'),
         (T.status("f1"), b"[" * size),

@@ -1,28 +1,38 @@
 """The latency benchmark times real agents beside a real relay; how fast they are, no test asks."""
 
-import json
 import os
 import shlex
 import sys
+import time
 
+import msgspec
 import pytest
 
 from benchmarks.beside import measure_beside
 from benchmarks.floor import running_floor
-from benchmarks.latency import measure
+from benchmarks.latency import measure, noise_of
 from benchmarks.options import newest_bundle
 from benchmarks.probe import FloorWire, Probe
+from benchmarks.report import report_of
 from broker.errors import FogError
 from edge_agent.session import Floats
 
 
-def test_a_fleet_and_the_floor_are_timed_in_turns(bundle, broker):
-    found = measure(bundle.path, str(broker), steps=30, window=4, rounds=2)
+def printing(what, *, status=0):
+    program = f"import sys; print({what!r}.replace('PORT', sys.argv[1])); sys.exit({status})"
+    return shlex.join([sys.executable, "-c", program, "{port}"])
+
+
+def test_a_fleet_the_floor_and_a_yardstick_of_somebody_elses_are_timed_in_turns(bundle, broker):
+    told = '{"p50_ms": 1.0, "p95_ms": 2, "p99_ms": 4, "steps_per_s": PORT, "more": "x"}'
+    found = measure(bundle.path, str(broker), steps=30, window=4, rounds=2, offered=[50], beside=printing(told))
     keys = {"p50_ms", "p95_ms", "p99_ms", "steps_per_s"}
     assert keys <= found.keys()
     assert keys | {"ratio"} == found["floor"].keys()
     assert keys == found["floor"]["ratio"].keys()
-    assert found["beside"] is None
+    assert found["beside"]["steps_per_s"] == broker.port
+    ratios = [each["p99_ms"] for each in (found["beside"]["ratio"], found)]
+    assert ratios[0] == pytest.approx(ratios[1] / 4)
     assert set(found["stages_ms"]["f1"]) == {"wait", "infer", "publish"}
     assert 0 < found["stages_ms"]["f1"]["infer"]["p50"] <= found["stages_ms"]["f1"]["infer"]["p99"]
     assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
@@ -30,8 +40,53 @@ def test_a_fleet_and_the_floor_are_timed_in_turns(bundle, broker):
         set(found["rss_mb"]) == set(found["ready_s"]) == set(found["idle_cpu_percent"]) == {"e1", "f2", "f1", "cloud"}
     )
     assert 20 < found["rss_mb"]["cloud"] < 300
-    assert found["bytes"]["iot>e1"] == 72 + 4 * 36
-    assert json.dumps(found)
+    assert found["bytes"]["iot>e1"] == {"sent": 72 + 4 * 36, "received": 72 + 4 * 36}
+    assert found["bytes"]["e1>f2"]["sent"] + found["bytes"]["e1>f1"]["sent"] == 72 + 4 * 250  # published once
+    assert found["bytes"]["e1>f1"]["received"] == 72 + 4 * 250
+    require_each_step_explained(found, bundle)
+    report = report_of(msgspec.to_builtins({**found, "host": {}}), "here")
+    assert "Nobody holds it up" in report.verdict
+    assert {section.title for section in report.sections} >= {"Answer times", "Stages, ms", "Wires, ms", "Offered load"}
+
+
+def require_each_step_explained(found, bundle):
+    """Where the time of each step went: stages, wires, waterfall, devices, loads."""
+    assert found["n"] == 30
+    assert found["findings"] == []
+    assert all(clock["shared"] and not clock["error_ms"] for clock in found["clocks"].values())
+    took_ms, bars = found["waterfall"]["ms"], found["waterfall"]["bars"]
+    assert [bar.node for bar in bars] == list(bundle.manifest.nodes)
+    for bar in bars:
+        assert 0 <= bar.wire_from_ms <= bar.opened_ms <= bar.closed_ms <= bar.inferred_ms <= bar.published_ms
+        assert bar.inferred_ms < took_ms
+    assert set(found["wires_ms"]) == {*found["bytes"], "cloud>feeder"}
+    assert 0 < found["whole_ms"]["p50"] < found["answers_ms"]["p50"]
+    assert set(found["infer_ms"]["there"]) == set(found["infer_ms"]["here"]) == set(bundle.manifest.nodes)
+    for device in found["devices"].values():
+        assert 20 < device["agent_mb"] < device["memory_mb"]
+    assert [(load["offered_per_s"], load["lost"]) for load in found["loads"]] == [(50, 0)]
+    assert -1 < found["harness_overhead"] < 3
+
+
+def test_a_load_counts_from_when_a_step_was_due(bundle, broker, tmp_path):
+    """The feeder itself is held up for a moment: the steps that were due meanwhile are late."""
+    with running_floor(bundle, broker, tmp_path) as topic:
+        wire = FloorWire(topic, bundle, noise_of(bundle))
+        with Probe(broker, "probe", wire) as probe:
+            probe.round(10, 1)
+            messages, held = wire.messages, []
+
+            def held_once(step):
+                if not held:
+                    held.append(time.sleep(0.3))
+                return messages(step)
+
+            wire.messages = held_once
+            found = probe.offered(100, 0.5)
+    assert (len(found.fed), found.lost) == (50, 0)
+    late = [fed.ms for fed in found.fed if fed.ms > 100]
+    assert 15 <= len(late) <= 31
+    assert found.seconds < 2
 
 
 def test_the_floor_answers_what_the_graphs_say(bundle, broker, tmp_path):
@@ -57,18 +112,6 @@ def test_the_floor_answers_what_the_graphs_say(bundle, broker, tmp_path):
         assert probe.round(6, 2).steps_per_s > 0
     for row in range(3):
         np.testing.assert_allclose(answers[row], expected[row], rtol=1e-4, atol=1e-5)
-
-
-def printing(what, *, status=0):
-    program = f"import sys; print({what!r}.replace('PORT', sys.argv[1])); sys.exit({status})"
-    return shlex.join([sys.executable, "-c", program, "{port}"])
-
-
-def test_a_yardstick_of_somebody_elses_takes_its_turn(bundle, broker):
-    told = '{"p50_ms": 1.0, "p95_ms": 2, "p99_ms": 4, "steps_per_s": PORT, "more": "x"}'
-    found = measure(bundle.path, str(broker), steps=10, window=4, rounds=1, beside=printing(told))
-    assert found["beside"]["steps_per_s"] == broker.port
-    assert found["beside"]["ratio"]["p99_ms"] == found["p99_ms"] / 4
 
 
 @pytest.mark.parametrize(

@@ -241,8 +241,12 @@ def test_what_does_not_fit_is_counted_and_dropped(bundle):
     node.on_message(tensor, encode(Frame(1, 1, b"another0", np.zeros(36, np.float32))), 0)
     node.on_message(tensor, encode(Frame(1, 1, bundle.id, np.zeros(35, np.float32))), 0)
     node.on_message(tensor, encode(Frame(1, 1, bundle.id, np.zeros(36, np.float16))), 0)
+    changed = bytearray(encode(Frame(1, 1, bundle.id, np.zeros(36, np.float32))))
+    changed[100] ^= 1
+    node.on_message(tensor, bytes(changed), 0)
     fog.nodes["cloud"].on_message(status, b"{", 0)
-    assert node._rejected == {"length": 1, "bundle": 1, "shape": 2}
+    assert node._rejected == {"length": 1, "bundle": 1, "shape": 2, "checksum": 1}
+    assert node.metrics().sources["iot"].rejected == node._rejected
     assert fog.nodes["cloud"]._rejected == {"status": 1}
     assert not fog.queue
 

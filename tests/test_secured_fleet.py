@@ -71,7 +71,7 @@ def test_a_fleet_with_certificates_answers_as_predicted(fleet):
 def test_the_operator_asks_a_node_and_hears_its_reply(fleet):
     url, folder = fleet
     where = ["--broker", str(url), "--fleet", "house"]
-    for asked in ("ping", "metrics"):
+    for asked in ("ping", "metrics", "trace", "host", "speed"):
         done = subprocess.run(
             [command("fogguard"), "ask", "f1", asked, *where, "--tls", "pki", "--json", "a.json"],
             cwd=folder,
@@ -81,12 +81,36 @@ def test_the_operator_asks_a_node_and_hears_its_reply(fleet):
         assert done.returncode == 0, done.stderr
         reply = json.loads((folder / "a.json").read_text())
         assert (reply["node"], reply["command"], reply["epoch"] > 0) == ("f1", asked, True)
-        assert bool(reply["metrics"]) == (asked == "metrics")
+        told = {"metrics": "metrics", "trace": "trace", "host": "host", "infer_ms": "speed"}
+        assert [what for name, what in told.items() if reply[name] is not None] == [asked] * (asked != "ping")
     done = subprocess.run(
         [command("fogguard"), "ask", "f9", *where, "--tls", "pki"], cwd=folder, capture_output=True, text=True
     )
     assert done.returncode == 1
     assert re.search(r"f9 of fleet house says nothing within 5 s", " ".join(done.stderr.split()))
+
+
+def test_the_latency_of_a_secured_fleet_is_measured_as_feeder_operator_and_watcher(fleet):
+    url, folder = fleet
+    where = ["--external", "--broker", str(url), "--fleet", "house", "--tls", "pki"]
+    how = ["--steps", "30", "--min-seconds", "0", "--offered", "50", "--json", "latency.json"]
+    done = subprocess.run(
+        [command("fogguard"), "bench", "latency", "bundle", *where, *how], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Nobody holds it up." in done.stdout
+    found = json.loads((folder / "latency.json").read_text())
+    assert (found["n"], found["findings"]) == (30, [])
+    assert {node: judged["wrong"] for node, judged in found["judged"].items()} == dict.fromkeys(found["judged"], 0)
+    report = subprocess.run(
+        [command("fogguard"), "report", "latency.json", "--out", "latency.html"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert report.returncode == 0, report.stderr
+    assert (folder / "latency-waterfall.png").exists()
+    assert "| node | opened by | sent at ms | wire |" in (folder / "latency.md").read_text()
 
 
 def replies_to(fleet, asker, payload, reply_to):

@@ -25,6 +25,7 @@ from edge_agent.pace import raiser, step_number
 from edge_agent.selftest import self_test
 from export.evaluation import Composed, labels, logits_by_mask
 from export.heldout import held_out_for_bundle
+from provisioning.asking import ask
 from provisioning.local import LocalFleet
 
 TOPICS = Topics("test")
@@ -107,6 +108,9 @@ def test_a_file_is_replayed_at_the_rate_given(tmp_path, url, bundle, rows):
         began = time.monotonic()
         ear.until(lambda: len(ear.vectors) >= 61)
         assert 0.9 < time.monotonic() - began < 5
+        told = ask(url, "test", ["iot"], "trace", None)["iot"].trace
+    assert [step.step for step in told[:50]] == ear.steps[:50]
+    assert all(0 < step.inferred < step.published and not step.arrived for step in told[:50])
     expected = through_the_graph(bundle, rows)
     assert list(ear.vectors)[:50] == ear.steps[:50] == list(range(ear.steps[0], ear.steps[0] + 50))
     assert list(ear.vectors.values())[:50] == 10 * expected

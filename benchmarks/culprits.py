@@ -1,0 +1,172 @@
+"""Who is to blame when a fleet is not as it should be: which node or link, in which stage. Data in, findings out.
+
+    a vector's checksum was wrong at one receiver        that link        wire
+                             … at all who hear a sender  the sender's     wire
+    all wires of a node take long, or its replies do     its link         wire
+    another bundle than the fleet's                      the node         bundle
+    a vector is not what its graph makes of what came    the node         infer
+    inference takes long, measured beside this machine   the node         infer
+
+A node that is slow answers late too, so its link is blamed only if its processor is not. A clean run names nobody.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from broker.errors import FailureFound
+from edge_agent.metrics import Metrics, Source
+
+_INFER_TIMES, _WIRE_TIMES = 2.5, 4.0
+"""How many times slower than the others one must be: with ten processes on two cores, nobody seems over 1.7."""
+_INFER_MS, _WIRE_MS = 0.02, 2.0
+"""And by how much at the least: what a busy machine does to anybody."""
+
+
+class CulpritFound(FailureFound):
+    """The fleet is not as it should be, and somebody is to blame."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One culprit: a node, or the link between two (`source>node`), the stage, and a sentence."""
+
+    culprit: str
+    stage: Literal["wire", "infer", "bundle"]
+    what: str
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """How many vectors of a node were computed again, how many were others, and by how much of their size at most."""
+
+    n: int = 0
+    wrong: int = 0
+    worst: float = 0.0
+
+
+def corrupt_links(before: Mapping[str, Metrics], after: Mapping[str, Metrics]) -> list[Finding]:
+    """Return the links on which bits changed between two readings of all nodes' metrics.
+
+    A node that is not in the first reading, or was started anew since, had counted nothing.
+    """
+    wrong: dict[str, dict[str, int]] = {}  # by source, then receiver
+    came: dict[tuple[str, str], int] = {}
+    for node, told in after.items():
+        for source, tally in told.sources.items():
+            was = before[node].sources[source] if node in before else Source()
+            was = was if was.frames <= tally.frames else Source()
+            count = tally.rejected.get("checksum", 0) - was.rejected.get("checksum", 0)
+            came[source, node] = tally.frames - was.frames + count
+            wrong.setdefault(source, {})[node] = count
+    found = []
+    for source, receivers in wrong.items():
+        bad = {node: count for node, count in receivers.items() if count > 0}
+        if len(bad) > 1 and len(bad) == len(receivers):
+            each = ", ".join(f"{count} of {came[source, node]} at {node}" for node, count in bad.items())
+            what = f"what {source} sends is corrupt wherever it arrives: {each} frames had a wrong checksum"
+            found.append(Finding(culprit=source, stage="wire", what=what))
+            continue
+        for node, count in bad.items():
+            what = f"the link {source} → {node} corrupts: {count} of {came[source, node]} frames had a wrong checksum"
+            found.append(Finding(culprit=f"{source}>{node}", stage="wire", what=what))
+    return found
+
+
+def other_bundles(bundle: str, running: Mapping[str, str]) -> list[Finding]:
+    """Return the nodes that run another bundle than the one that is measured."""
+    return [
+        Finding(culprit=node, stage="bundle", what=f"{node} runs bundle {other or 'unknown'}, the others {bundle}")
+        for node, other in running.items()
+        if other != bundle
+    ]
+
+
+def wrong_nodes(judged: Mapping[str, Judged]) -> list[Finding]:
+    """Return the nodes whose vectors are not what their graphs make of what came."""
+    return [
+        Finding(
+            culprit=node,
+            stage="infer",
+            what=f"{node} computes wrong: {each.wrong} of {each.n} vectors are not what its graph makes of what it "
+            f"got, by up to {100 * each.worst:.3g} % of the largest value",
+        )
+        for node, each in judged.items()
+        if each.wrong
+    ]
+
+
+def slow_nodes(there_ms: Mapping[str, float], here_ms: Mapping[str, float]) -> list[Finding]:
+    """Return the nodes that take much longer to infer than the others, measured by the same graphs on this machine."""
+    ratios = {node: ms / here_ms[node] for node, ms in there_ms.items()}
+    found = []
+    for node, ratio in ratios.items():
+        usual = _of_others(ratios, node)
+        ms, usual_ms = there_ms[node], usual * here_ms[node]
+        if usual and ratio >= _INFER_TIMES * usual and ms - usual_ms >= _INFER_MS:
+            what = f"{node} infers slowly: {ms:.2f} ms a step, {ratio / usual:.1f} times what one like the others would"
+            found.append(Finding(culprit=node, stage="infer", what=what))
+    return found
+
+
+def slow_wires(bounds_ms: Mapping[str, tuple[float, float]], nodes: Sequence[str]) -> list[Finding]:
+    """Return the nodes all of whose wires take much longer than the others, and other wires that do.
+
+    Args:
+        bounds_ms: Between what the median time of each wire lies, by `source>node`: no slower than the clocks prove.
+        nodes: Of the fleet.
+    """
+    quicker = sorted(high for _, high in bounds_ms.values())
+    quick_ms = quicker[len(quicker) // 4] if quicker else 0.0  # one slow cable may be that of half the wires
+    slow = {name: low for name, (low, _) in bounds_ms.items() if _is_late(low, quick_ms)}
+    found = []
+    for node in nodes:
+        touching = [name for name in bounds_ms if node in name.split(">")]
+        if touching and all(name in slow for name in touching):
+            took_ms = min(slow[name] for name in touching)
+            what = f"the link between {node} and the broker is slow: {took_ms:.1f} ms or more, others {quick_ms:.1f} ms"
+            found.append(Finding(culprit=node, stage="wire", what=what))
+    named = {each.culprit for each in found}
+    for name, low in slow.items():
+        if named.isdisjoint(name.split(">")):
+            what = f"{name.replace('>', ' → ')} takes {low:.1f} ms or more, others {quick_ms:.1f} ms"
+            found.append(Finding(culprit=name, stage="wire", what=what))
+    return found
+
+
+def slow_replies(round_trips_ms: Mapping[str, float]) -> list[Finding]:
+    """Return the nodes whose replies take much longer than the others': there and back, so on one clock.
+
+    A long way makes a clock unsure, and so all wires to and from it: this tells where they do not.
+    """
+    found = []
+    for node, ms in round_trips_ms.items():
+        usual_ms = _of_others(round_trips_ms, node)
+        if usual_ms and _is_late(ms, usual_ms):
+            what = f"the link between {node} and the broker is slow: replies take {ms:.1f} ms, others {usual_ms:.1f} ms"
+            found.append(Finding(culprit=node, stage="wire", what=what))
+    return found
+
+
+def without_echoes(*findings: Sequence[Finding]) -> list[Finding]:
+    """Return all, but of each kind only those at neither end of which somebody is named by a kind before it."""
+    found: list[Finding] = []
+    for some in findings:
+        named = {each.culprit for each in found}
+        found += [each for each in some if named.isdisjoint(each.culprit.split(">"))]
+    return found
+
+
+def require_none(findings: Sequence[Finding]) -> None:
+    """Raise CulpritFound if anybody is to blame."""
+    if findings:
+        raise CulpritFound("; ".join(f"{each.what} (stage {each.stage})" for each in findings))
+
+
+def _is_late(ms: float, usual_ms: float) -> bool:
+    return ms >= max(_WIRE_TIMES * usual_ms, usual_ms + _WIRE_MS)
+
+
+def _of_others(values: Mapping[str, float], node: str) -> float:
+    others = [value for other, value in values.items() if other != node]
+    return statistics.median(others) if others else 0.0

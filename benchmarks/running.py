@@ -1,0 +1,245 @@
+"""Time a fleet that runs, wherever it does: where each step's time goes, what load it bears, and who holds it up.
+
+    Probe (feeder)      feeds steps, one by one or at a rate, and hears the answers
+    Operator            asks between batches: clocks, traces, metrics, how the devices are
+    watcher             overhears vectors of some more steps, to be computed again here
+
+Nothing is asked while steps are timed.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from benchmarks import culprits
+from benchmarks.clocks import SAME, Offset, Ping, during, offset_of
+from benchmarks.culprits import Finding, Judged
+from benchmarks.hosts import Look, summarised
+from benchmarks.loads import offer
+from benchmarks.overhearing import WATCHED, overhear
+from benchmarks.probe import Fed, Probe, StepLost
+from benchmarks.reached import Reached
+from benchmarks.recomputed import judge
+from benchmarks.stages import Batch, bounds_ms, quantiles, stages_ms, waterfall, wires_ms
+from benchmarks.timeline import topology
+from benchmarks.whole import time_whole
+from broker.frame import HEADER_BYTES
+from edge_agent.agent import load_session
+from edge_agent.bundle import Bundle, Manifest
+from edge_agent.metrics import Metrics
+from provisioning.asking import Operator
+
+BATCH: Final = 100
+"""Steps between two questions; a node remembers 256."""
+_BATCH_S: Final = 5.0
+_WARM_UP: Final = 100
+_PINGS: Final = 8
+_SPEEDS: Final = 3
+_ROUNDS: Final = 9
+Progress = Callable[[str], None]
+
+
+class _Watch(NamedTuple):
+    """What was measured of a running fleet."""
+
+    batches: list[Batch]
+    looks: dict[str, list[Look]]
+    round_trips_ms: dict[str, list[float]]
+    infer_ms: dict[str, list[float]]
+    is_here: bool
+    unanswered: int
+
+    def medians_ms(self) -> dict[str, float]:
+        """Return how long an inference takes each node."""
+        return {node: statistics.median(each) for node, each in self.infer_ms.items() if each}
+
+
+def examine(
+    reached: Reached, steps: int, min_seconds: float, offered: Sequence[float] | None, progress: Progress
+) -> dict[str, Any]:
+    """Return everything about a running fleet's time.
+
+    Args:
+        reached: The fleet.
+        steps: How many to feed one by one, at the least.
+        min_seconds: How long to do so, at the least.
+        offered: Rates to offer then, in steps a second; doubled until it bears no more if None.
+        progress: Told what is being done.
+    """
+    manifest = reached.bundle.manifest
+    nodes = list(manifest.nodes)
+    progress("timing the whole network in one process on this machine")
+    whole_ms = time_whole(reached.bundle, reached.sensed, max(steps, _WARM_UP))
+    here_ms = {node: load_session(reached.bundle, node).mean_ms(time.thread_time) for node in nodes}
+    with reached.operator() as operator:
+        running = {node: each.reply.bundle for node, each in operator.ask(nodes, "ping").items()}
+        findings = culprits.other_bundles(reached.bundle.id.hex(), running)
+        before = _metrics(operator, nodes)
+        progress(f"{steps} steps one by one, for at least {min_seconds:.0f} s")
+        with reached.probe() as probe:
+            watch = _watch(probe, operator, nodes, steps, min_seconds, reached.is_here)
+        after = _metrics(operator, nodes)
+        findings += culprits.corrupt_links(before, after)
+    judged: dict[str, Judged] = {}
+    if watch.batches and not watch.unanswered:
+        progress(f"computing {WATCHED} steps again")
+        judged = judge(reached.bundle, overhear(reached))
+    infer_ms = {"there": watch.medians_ms(), "here": here_ms}
+    findings += [*culprits.wrong_nodes(judged), *_slow(watch, manifest, infer_ms)]
+    found = {
+        "fog": manifest.name,
+        "topology": topology(manifest),
+        **_times(watch, manifest),
+        "whole_ms": whole_ms,
+        "infer_ms": infer_ms,
+        "bytes": bytes_of(reached.bundle),
+        "judged": judged,
+        "findings": findings,
+        "loads": [],
+    }
+    if not findings and not watch.unanswered:
+        progress("with and without the questions that this harness asks")
+        found["harness_overhead"] = _overhead(reached, nodes, min(steps, 2 * BATCH))
+    if not watch.unanswered:
+        found["loads"] = list(offer(reached, offered, progress))
+    return found
+
+
+def _slow(watch: _Watch, manifest: Manifest, infer_ms: Mapping[str, Mapping[str, float]]) -> list[Finding]:
+    """Return whose processor, or whose link, holds the others up."""
+    trips_ms = {node: statistics.median(each) for node, each in watch.round_trips_ms.items() if each}
+    return culprits.without_echoes(
+        culprits.slow_nodes(infer_ms["there"], infer_ms["here"]),
+        culprits.slow_replies(trips_ms),
+        culprits.slow_wires(bounds_ms(watch.batches, manifest), list(manifest.nodes)),
+    )
+
+
+def _times(watch: _Watch, manifest: Manifest) -> dict[str, Any]:
+    """Return where the time of the steps went that were fed one by one."""
+    fed = [each for batch in watch.batches for each in batch.fed]
+    took_ms, bars = waterfall(watch.batches, manifest)
+    return {
+        "answers_ms": quantiles([each.ms for each in fed]),
+        "n": len(fed),
+        "unanswered": watch.unanswered,
+        "sensor_ms": quantiles([(each.sent_ns - each.due_ns) / 1e6 for each in fed]),
+        "stages_ms": stages_ms(watch.batches, manifest),
+        "wires_ms": wires_ms(watch.batches, manifest),
+        "clocks": _clocks(watch, list(manifest.nodes)),
+        "waterfall": {"ms": took_ms, "bars": bars},
+        "devices": {node: summarised(looks, len(fed)) for node, looks in watch.looks.items() if looks},
+    }
+
+
+def _metrics(operator: Operator, nodes: Sequence[str]) -> dict[str, Metrics]:
+    replies = operator.ask(nodes, "metrics")
+    return {node: each.reply.metrics for node, each in replies.items() if each.reply.metrics}
+
+
+def _watch(
+    probe: Probe, operator: Operator, nodes: Sequence[str], steps: int, min_seconds: float, is_here: bool
+) -> _Watch:
+    """Feed steps one by one in batches, and ask in between for what the nodes remember of each."""
+    looks: dict[str, list[Look]] = {node: [] for node in nodes}
+    trips_ms: dict[str, list[float]] = {node: [] for node in nodes}
+    infer_ms: dict[str, list[float]] = {node: [] for node in nodes}
+    watch = _Watch([], looks, trips_ms, infer_ms, is_here, 0)
+    _look(operator, nodes, looks)
+    # One at a time, for they may share a processor; some in a row, or one that is held back would rest in between; and
+    # again, or whatever else the machine did meanwhile would be blamed on one of them.
+    for node in [*nodes] * _SPEEDS:
+        told = [operator.ask([node], "speed")[node].reply.infer_ms for _ in range(_SPEEDS)]
+        infer_ms[node].extend(filter(None, told))
+    try:
+        probe.one_by_one(min(_WARM_UP, steps), _BATCH_S)
+        began_s, count = time.monotonic(), 0
+        clocks = _clocks_now(operator, nodes, watch)
+        while count < steps or time.monotonic() - began_s < min_seconds:
+            fed = probe.one_by_one(min(BATCH, steps), _BATCH_S)
+            count += len(fed)
+            earlier, clocks = clocks, _clocks_now(operator, nodes, watch)
+            drifted = {node: during(earlier[node], clocks[node]) for node in nodes}
+            watch.batches.append(Batch(fed, _traces(operator, nodes, fed), drifted))
+            _look(operator, nodes, looks)
+    except StepLost:
+        return watch._replace(unanswered=1)
+    return watch
+
+
+def _look(operator: Operator, nodes: Sequence[str], looks: dict[str, list[Look]]) -> None:
+    for node, each in operator.ask(nodes, "host").items():
+        if each.reply.host:
+            looks[node].append(Look(each.reply.now_ns, each.reply.host))
+
+
+def _clocks_now(operator: Operator, nodes: Sequence[str], watch: _Watch) -> dict[str, Offset]:
+    found = {}
+    for node in nodes:
+        answered = [operator.ask([node], "ping")[node] for _ in range(_PINGS)]
+        pings = [Ping(each.asked_ns, each.reply.now_ns, each.came_ns) for each in answered]
+        watch.round_trips_ms[node].extend(ping.round_trip_ms for ping in pings)
+        found[node] = SAME if watch.is_here else offset_of(pings)
+    return found
+
+
+def _traces(operator: Operator, nodes: Sequence[str], fed: Sequence[Fed]) -> dict[str, Any]:
+    steps = {each.step for each in fed}
+    return {
+        node: {trace.step: trace for trace in each.reply.trace or () if trace.step in steps}
+        for node, each in operator.ask(nodes, "trace").items()
+    }
+
+
+def _clocks(watch: _Watch, nodes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return of each node whether its clock is ours, how far ahead it was at the end and the largest error."""
+    last = watch.batches[-1].clocks if watch.batches else {}
+    return {
+        node: {
+            "shared": watch.is_here,
+            "offset_ms": last[node].ns / 1e6,
+            "error_ms": max(batch.clocks[node].error_ns for batch in watch.batches) / 1e6,
+            "round_trip_ms": statistics.median(watch.round_trips_ms[node]),
+        }
+        for node in nodes
+        if node in last
+    }
+
+
+def _overhead(reached: Reached, nodes: Sequence[str], steps: int) -> float:
+    """Return by which share the median answer is later with the harness than without, rounds in turns.
+
+    With it, nodes are asked for everything before each round, and every vector is overheard by one that listens.
+    """
+    ratios = []
+    for _ in range(_ROUNDS):
+        with reached.probe() as probe:
+            probe.one_by_one(steps // 8, _BATCH_S)
+            alone = quantiles([fed.ms for fed in probe.one_by_one(steps, _BATCH_S)])["p50"]
+        with (
+            reached.operator() as operator,
+            reached.watcher(lambda _topic, _payload: None) as listening,
+            reached.probe() as probe,
+        ):
+            listening.connect()
+            probe.one_by_one(steps // 8, _BATCH_S)
+            for command in ("ping", "trace", "metrics", "host"):
+                operator.ask(nodes, command)
+            watched = quantiles([fed.ms for fed in probe.one_by_one(steps, _BATCH_S)])["p50"]
+        ratios.append(watched / alone)
+    return statistics.median(ratios) - 1
+
+
+def bytes_of(bundle: Bundle) -> dict[str, dict[str, int]]:
+    """Return the bytes of one step on each hyperconnection, as its sender and its receiver pay them.
+
+    A vector is published once, so its sender pays for the first hyperconnection only; the broker passes it on to all.
+    """
+    found: dict[str, dict[str, int]] = {}
+    paid: set[str] = set()
+    for each in sorted(bundle.manifest.hyperconnections, key=lambda each: each.kind == "skip"):
+        size = HEADER_BYTES + bundle.manifest.entry(each.source).layout.bytes
+        found[f"{each.source}>{each.target}"] = {"sent": 0 if each.source in paid else size, "received": size}
+        paid.add(each.source)
+    return found
