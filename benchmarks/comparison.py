@@ -156,7 +156,7 @@ def _of_deeds(deeds: Sequence[Mapping[str, Any]]) -> dict[str, Count | Sample]:
 def _of_classes(classes: Mapping[str, Mapping[str, Any]]) -> dict[str, Count | Sample]:
     found: dict[str, Count | Sample] = {}
     for name, each in classes.items():
-        answers = each["answer_ms"]["n"]
+        answers = each["answer_ms"]["n"] if each["answer_ms"] else 0
         found[f"{name}: sensed, ms"] = Sample(each.get("each_sensed_ms", []))
         found[f"{name}: first answer, ms"] = Sample(each.get("each_first_answer_ms", []))
         found[f"{name}: steps lost"] = Count(each["lost"], answers + each["lost"])

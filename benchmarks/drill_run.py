@@ -14,7 +14,7 @@ from benchmarks.environment import head, with_head, write_now
 from benchmarks.hands import NoHands
 from benchmarks.options import write
 from benchmarks.place import Place, able, emulated_at, trial_at
-from benchmarks.scenario import Plan, Verb, by_chance, load_scenario
+from benchmarks.scenario import Plan, Verb, by_chance, harm, load_scenario
 from benchmarks.terminal import say
 from benchmarks.timeline import topology
 from broker.errors import FogError
@@ -34,6 +34,7 @@ class Wish(NamedTuple):
     setting: str | None
     every_s: float
     by: Verb | None
+    percent: float | None
     hold_s: float
     patience_s: float
 
@@ -49,7 +50,7 @@ def plan_of(wish: Wish, place: Place, manifest: Manifest) -> tuple[Plan, float]:
     if wish.scenario is not None:
         plan = load_scenario(wish.scenario, manifest, place.verbs)
         return plan, wish.duration_s or plan.seconds
-    by = able(place, wish.by or place.verbs[0])
+    by = harm(able(place, wish.by or place.verbs[0]), wish.percent)
     return by_chance(manifest, wish.setting, wish.every_s, by, wish.seed), wish.duration_s or _CHANCE_S
 
 
@@ -91,7 +92,7 @@ def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json
 
     if found.elapsed_s:
         say(f"going on after {found.elapsed_s:.0f} s")
-    with trial_at(place, path, rate=rate, window=window, progress=say) as (trial, hands):
+    with trial_at(place, path, rate=rate, window=window, whole=place.local, progress=say) as (trial, hands):
         by_hand = None
         if plan.mode == "by-hand":
             by_hand = _operator(plan, planned_s, manifest)

@@ -149,7 +149,7 @@ def test_wrong_wishes_are_one_sentence(fogguard, bundle, tmp_path):
         ("s.toml --random", "say what is to happen, one of three"),
         ("nothing.toml", "nothing.toml: cannot be read (No such file or directory)"),
         ("--random --setting stormy", "--setting 'stormy': the bundle's settings are"),
-        ("--random --by unplug", "--by unplug cannot be done to this fleet: kill, stop, freeze can"),
+        ("--random --by unplug", "--by unplug cannot be done to this fleet: kill, stop, freeze, restart can"),
         ("--random --external --broker mqtt://127.0.0.1:9", "nothing can be done to them from here: only --by-hand"),
         ("--random --external", "name the broker where the agents are"),
         ("--random --json d.json", "is there already, and is no drill to go on with"),
