@@ -110,7 +110,7 @@ class Series:
         driver.settle(timeout_s=self._patience_s)
         driver.measure(self._steps)
         driver.finish()
-        began_ns = self._when() or min(each.heard_ns for each in driver.noticed if each.node == node)
+        began_ns = self._when() or min(_at_ns(each, self._one_clock) for each in driver.noticed if each.node == node)
         return _Moments(began_ns, *self._bring_back(node))
 
     def _weaken(self, node: str) -> _Moments:
@@ -244,10 +244,14 @@ def sensed_by(
     """Return for each of `heirs` that sensed that `node` failed when it did first, and by which layer."""
     found: dict[str, tuple[int, str]] = {}
     for each in noticed:
-        at_ns = each.since_ns if one_clock else each.heard_ns
+        at_ns = _at_ns(each, one_clock)
         if each.observer in heirs and each.node == node and each.state != "alive" and at_ns >= began_ns:
             found.setdefault(each.observer, (at_ns, each.layer))
     return found
+
+
+def _at_ns(noticed: Noticed, one_clock: bool) -> int:
+    return noticed.since_ns if one_clock else noticed.heard_ns
 
 
 def _false(node: str, noticed: Collection[Noticed]) -> int:

@@ -1,6 +1,8 @@
 """What pulls the plugs of a lab's devices, and kills what runs on them."""
 
 import contextlib
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +20,6 @@ from provisioning.units import BROKER as BROKER_SERVICE
 _Action = Callable[[Lab, Device, Harm], None]
 
 
-def _kill(lab: Lab, device: Device, _: Harm) -> None:
-    services.kill(lab, device, AGENT)
-
-
 def _start(lab: Lab, device: Device, _: Harm) -> None:
     services.systemctl(lab, device, "start", "--no-block", AGENT)
 
@@ -36,7 +34,6 @@ def _nothing(_lab: Lab, _device: Device, _harm: Harm) -> None:
 
 _DO: Final[dict[Verb, _Action]] = {
     "unplug": _plain(fleet.unplug),
-    "kill": _kill,
     "stop": lambda lab, device, _: services.systemctl(lab, device, "stop", AGENT),
     "freeze": _plain(fleet.freeze),
     "cut": _plain(fleet.cut),
@@ -67,16 +64,22 @@ class LabActor:
         """Let something go wrong with a device, or with the broker."""
         with store.opened(self._name) as lab:
             device = self._device(lab, node)
-            if node != BROKER and harm.verb == "kill" and device.name not in self._held:
-                services.hold(lab, device, AGENT)
-                self._held.add(device.name)
+            if harm.verb == "kill":
+                return self._kill(lab, device, BROKER_SERVICE if node == BROKER else AGENT)
             if harm.verb in ("unplug", "reboot"):
                 self._held.discard(device.name)  # a device that boots has forgotten it
             began_ns = time.monotonic_ns()
-            if node == BROKER and harm.verb == "kill":
-                services.kill(lab, device, BROKER_SERVICE)
-            else:
-                _DO[harm.verb](lab, device, harm)
+            _DO[harm.verb](lab, device, harm)
+        return began_ns
+
+    def _kill(self, lab: Lab, device: Device, service: str) -> int:
+        if service == AGENT and device.name not in self._held:
+            services.hold(lab, device, AGENT)
+            self._held.add(device.name)
+        pids = services.processes(lab, device, service)
+        began_ns = time.monotonic_ns()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
         return began_ns
 
     def undo(self, harm: Harm, node: str) -> int:

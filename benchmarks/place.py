@@ -9,7 +9,7 @@ from benchmarks.fleet import Trial, kind_of_broker, running_trial
 from benchmarks.hands import Hands, LocalHands, NoHands, OperatorHands
 from benchmarks.letters import large
 from benchmarks.scenario import LAB_VERBS, LOCAL_VERBS, Verb
-from benchmarks.terminal import notes
+from benchmarks.terminal import notes, say
 from broker.embedded import LocalBroker
 from broker.errors import FogError
 from broker.tls import Tls, files_of
@@ -104,9 +104,17 @@ def trial_at(place: Place, path: Path, *, by_hand: bool = False, **options: Any)
             broker = stack.enter_context(LocalBroker(kind_of_broker(place.broker)))
             where["broker"] = str(broker.url)
         trial = stack.enter_context(running_trial(path, **where, **options))
-        if trial.agents is not None and not by_hand:
-            hands = LocalHands(trial.agents, broker)
+        if trial.agents is not None:
+            if by_hand:
+                say(_how_to_unplug(trial.agents.pids))
+            else:
+                hands = LocalHands(trial.agents, broker)
         yield trial, hands
+
+
+def _how_to_unplug(pids: dict[str, int]) -> str:
+    listed = ", ".join(f"{node} {pid}" for node, pid in pids.items())
+    return f"these agents stand for devices: {listed}; unplug with kill -STOP PID, plug in with kill -CONT PID"
 
 
 def _tell(text: str) -> None:

@@ -264,6 +264,19 @@ def test_an_operator_is_told_what_to_unplug_and_whatever_he_does_is_seen(bundle,
     assert "accuracy" in shown.shown
 
 
+def test_a_drill_elsewhere_begins_with_whoever_is_there(fogguard, bundle, tmp_path):
+    with foreign_fleet(bundle, tmp_path / "fleet") as (url, agents):
+        agents.kill(["f1"])
+        place = ("--external", "--broker", url, "--fleet", "house")
+        done = fogguard("drill", bundle.path, "--by-hand", *place, "--hold", "30s", "--for", "4s", "--json", "d.json")
+        assert done.returncode == 0, done.stderr
+    found = told(tmp_path)
+    require_whole(found)
+    assert found["stretches"][-1]["mask"] == "011"
+    assert masks(found)["011"]["labels_equal"] == masks(found)["011"]["n"] > 50
+    assert [(each["node"], each["state"]) for each in found["changes"]][:1] == [("f1", "dead")]
+
+
 def test_the_sink_unplugged_by_mistake_is_waited_for(bundle, tmp_path):
     with foreign_fleet(bundle, tmp_path / "fleet") as (url, agents):
         place = ("--external", "--broker", url, "--fleet", "house")

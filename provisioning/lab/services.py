@@ -1,6 +1,6 @@
-"""What runs on a device as a service, from outside: killed by signal, held down, started and restarted by its systemd.
+"""What runs on a device as a service, seen and handled from outside.
 
-A service that is killed is started anew by systemd a second later. `hold` lets it stay down until `start`.
+A service that is killed is started anew by systemd a second later, unless it is on `hold`.
 """
 
 import os
@@ -23,12 +23,6 @@ def processes(lab: Lab, device: Device, service: str) -> list[int]:
             if found:
                 return found
     raise LabError(f"{device.name}: {service} does not run")
-
-
-def kill(lab: Lab, device: Device, service: str) -> None:
-    """Kill a service: all its processes at once, by SIGKILL."""
-    for pid in processes(lab, device, service):
-        os.kill(pid, 9)
 
 
 def hold(lab: Lab, device: Device, service: str) -> None:
