@@ -191,6 +191,8 @@ def print_failovers(classes: "Mapping[str, Failover]") -> None:
 
 def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
     """Print what was measured beside what was predicted, by mask and by setting."""
+    from benchmarks.accuracy import is_as_predicted
+
     columns = (
         "mask",
         "rows",
@@ -203,7 +205,7 @@ def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
         "late",
         "settled ms",
     )
-    odd = [each for each in found.masks if each.lost or not found.rows == each.n == each.labels_equal]
+    odd = [each for each in found.masks if not is_as_predicted(each, found.rows)]
     listed = found.masks if len(found.masks) <= masks else (odd or found.masks)[:masks]
     rows = [
         (

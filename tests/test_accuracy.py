@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import command
 
-from benchmarks.accuracy import Measuring, NotAsPredicted, chosen_masks, gray_order, require_as_predicted
+from benchmarks.accuracy import NotAsPredicted, chosen_masks, gray_order, require_as_predicted
 from benchmarks.fleet import FLAT_OUT, running_trial
 from benchmarks.hands import LocalHands
+from benchmarks.measuring import Measuring
 from broker.errors import FogError
 from export.failures import combinations_of, masks, probabilities
 
