@@ -274,7 +274,8 @@ class Driver:
 
     def finish(self) -> None:
         """Feed on until the steps of the phase have their answers; what is sent meanwhile belongs to the next one."""
-        waiting = [record for record in self.phases[-1].steady if not record.is_answered]
+        phase = self.phases[-1]
+        waiting = [record for record in (*phase.transition, *phase.steady) if not record.is_answered]
         self._feed(
             self._between, lambda: all(record.is_answered for record in waiting), self.deadline_ms / 1e3 + _GRACE_S
         )
