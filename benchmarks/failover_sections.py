@@ -1,5 +1,6 @@
 """What a report shows of `bench failover`: how the times of each class are distributed, and what it costs."""
 
+import math
 from functools import partial
 from typing import Final
 
@@ -14,7 +15,7 @@ def of_failover(result: Result) -> Report:
     """Return what to show of `bench failover`."""
     classes = msgspec.convert(result["classes"], dict[str, Failover])
     goals = {name: each.goal_ms for name, each in classes.items() if each.goal_ms is not None}
-    sensed = {name: _each(each, "sensed_ms") for name, each in classes.items()}
+    sensed = {name: _sensed(each) for name, each in classes.items()}
     back = {name: [episode.back_ms for episode in each.each] for name, each in classes.items()}
     pictures = [
         Section(
@@ -26,7 +27,7 @@ def of_failover(result: Result) -> Report:
             ("Sensed", "sensed", sensed, goals, "ms from the failure until a node no longer waited", _SENSED_NOTE),
             ("Back to normal", "back", back, {}, "ms from the return until all was as before", _BACK_NOTE),
         )
-        if any(samples.values())
+        if any(math.isfinite(ms) for values in samples.values() for ms in values)
     ]
     times = Section(
         "Times, ms",
@@ -62,8 +63,8 @@ _TIMES: Final = {
     "answers then": "answer_ms",
 }
 _SENSED_NOTE: Final = (
-    "Which share of those that a node feeds had sensed its failure by then. Dotted: the goal of the class in the same "
-    "colour, to be kept by 95 of 100."
+    "Which share of those that a node feeds had sensed its failure by then (slow, lossy: no longer waited for it). "
+    "Dotted: the goal of the class in the same colour, to be kept by 95 of 100."
 )
 _BACK_NOTE: Final = (
     "From the moment when the node was brought back, or from the failure where it passes by itself (restart, reboot, "
@@ -76,12 +77,15 @@ _COST_NOTE: Final = (
 )
 
 
-def _each(found: Failover, key: str) -> list[float]:
-    return [ms for episode in found.each for ms in getattr(episode, key).values()]
+def _sensed(found: Failover) -> list[float]:
+    """Return until when each node that one fed had sensed its failure; infinite for those who never did."""
+    never = sum(episode.feeds - len(episode.sensed_ms) for episode in found.each)
+    return [ms for episode in found.each for ms in episode.sensed_ms.values()] + never * [math.inf]
 
 
 def _keeps_goal(each: Failover) -> bool:
-    return each.goal_ms is None or each.sensed_ms is None or each.sensed_ms.p95 <= each.goal_ms
+    is_soon = each.sensed_ms is not None and each.sensed_ms.p95 <= (each.goal_ms or 0)
+    return each.goal_ms is None or (is_soon and not each.unsensed)
 
 
 def _is_costly(each: Failover) -> bool:

@@ -114,12 +114,22 @@ def draw_quantiles(axes: Axes, spreads: Mapping[str, Mapping[str, float]], unit:
 
 
 def draw_shares(axes: Axes, *, samples: Mapping[str, Sequence[float]], goals: Mapping[str, float], unit: str) -> None:
-    """Draw for each class which share of its times was over by when, on a logarithmic axis, its goal dotted."""
+    """Draw for each class which share was over by when, on a logarithmic axis, its goal dotted.
+
+    Args:
+        axes: Where.
+        samples: For each class its times, infinite for what never was.
+        goals: For a class, what is to be kept.
+        unit: Of the times.
+    """
     for number, (name, values) in enumerate(samples.items()):
         if not values:
             continue
         colour = f"C{number}"
-        axes.ecdf(values, color=colour, linewidth=1.4, label=f"{name} ({len(values)})")
+        times = sorted(value for value in values if np.isfinite(value))
+        shares = np.arange(1, len(times) + 1) / len(values)
+        axes.step(times, shares, where="post", color=colour, linewidth=1.4, label=f"{name} ({len(values)})")
+        axes.plot(times, shares, ".", markersize=3, color=colour)
         if name in goals:
             axes.axvline(goals[name], color=colour, linestyle=":", linewidth=1.2)
     axes.axhline(0.95, color=_QUIET, linewidth=0.8)
