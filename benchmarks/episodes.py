@@ -43,6 +43,7 @@ class Series:
         trial: A running fleet, all alive.
         hands: What lets nodes fail, and brings them back.
         way: How they fail.
+        nodes: Whose turn it is, one after the other.
         steps: How many to measure while a node is gone.
         hold_s: How long a node stays weak, or the broker's device unplugged.
         one_clock: Whether the agents' clock is ours; if not, the moment counts when we hear what they sensed.
@@ -54,6 +55,7 @@ class Series:
         trial: Trial,
         hands: Hands,
         way: Way,
+        nodes: Sequence[str],
         *,
         steps: int,
         hold_s: float,
@@ -62,8 +64,8 @@ class Series:
     ) -> None:
         self._trial, self._driver, self._hands, self._way = trial, trial.driver, hands, way
         self._steps, self._hold_s, self._one_clock, self._patience_s = steps, hold_s, one_clock, patience_s
-        self._order = trial.bundle.manifest.order
-        self._everyone = frozenset(self._order)
+        self._nodes = [BROKER] if way.at_broker else list(nodes)
+        self._everyone = frozenset(trial.bundle.manifest.order)
         self._episodes: list[Episode] = []
         self._answers_ms: list[float] = []
         self._driver.watch = hands.check
@@ -71,7 +73,7 @@ class Series:
     def run(self, times: int, told: Callable[[Failover], None], progress: Callable[[str], None]) -> Failover:
         """Let nodes fail `times` times in turn; `told` is called with all so far after each, `progress` with a line."""
         for turn in range(times):
-            node = BROKER if self._way.at_broker else self._order[turn % len(self._order)]
+            node = self._nodes[turn % len(self._nodes)]
             episode = self._fail(node)
             self._episodes.append(episode)
             told(self.found())

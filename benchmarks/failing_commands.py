@@ -112,7 +112,7 @@ def failover(
     from benchmarks.episodes import Series
     from benchmarks.failover import Failover, ways
     from benchmarks.keeping import Keeper, cut_short
-    from benchmarks.place import emulated_at, patience_s, place_of, trial_at
+    from benchmarks.place import emulated_at, patience_s, place_of, trial_at, within_reach
     from benchmarks.terminal import print_failovers, say
     from benchmarks.timeline import topology
     from edge_agent.bundle import load
@@ -141,7 +141,7 @@ def failover(
                 keeper.keep(lambda: {"classes": classes})
 
             series = Series(
-                *(trial, hands, way),
+                *(trial, hands, way, within_reach(place, way.harm.verb, found.manifest.order)),
                 steps=steps,
                 hold_s=hold,
                 one_clock=place.has_one_clock,

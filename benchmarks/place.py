@@ -122,6 +122,15 @@ def _tell(text: str) -> None:
     notes.print(f"\n{large(text, notes.width)}\n" if notes.is_terminal else f"{text} now")
 
 
+def within_reach(place: Place, by: Verb, order: Sequence[str]) -> list[str]:
+    """Return the nodes that this can be done to: a plug switches those that have one; raises FogError if none has."""
+    plugged = {plug.partition("=")[0] for plug in place.plugs}
+    found = [node for node in order if by != "power" or node in plugged]
+    if not found:
+        raise FogError(f"--plug: name that of one of {', '.join(order)}")
+    return found
+
+
 def patience_s(by: Verb) -> float:
     """Return how long a fleet may take to see that something was done to it."""
     return _OPERATOR_S if by == "hand" else _PATIENCE_S
