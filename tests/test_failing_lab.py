@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 
 def bench(answering, kind, *arguments):  # noqa: F811
+    (answering.folder / "bench.json").unlink(missing_ok=True)
     answering.command("bench", kind, answering.bundle.path, "--lab", NAME, *arguments, "--json", "bench.json")
     return told(answering)
 
