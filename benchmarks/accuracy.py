@@ -1,27 +1,13 @@
-"""Eq. (3) measured: a running fleet is put into one node failure combination after the other, and fed the test rows.
+"""What `bench accuracy` finds, and which masks it goes through. Plain data."""
 
-Combinations follow each other in Gray-code order, so that one node fails or comes back at a time. The rows that count
-are fed only when every living node sees the combination and a step has been answered under it: an earlier step may
-still be answered by a node that is dead by now, or without one that is back.
-"""
-
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks.fleet import Trial
-from benchmarks.hands import Hands
-from benchmarks.phases import PhaseReport
-from benchmarks.recording import Phase
 from benchmarks.scenario import Verb
 from broker.errors import FailureFound, FogError
-from export.average import DIGITS
-from export.data.rows import Integers
-from export.failures import GUESS, combinations_of_masks, masks, probabilities
-
-Progress = Callable[[int, int, str], None]
+from export.failures import combinations_of_masks, masks, probabilities
 
 
 class MaskAccuracy(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +90,8 @@ def chosen_masks(
     Args:
         order: The nodes that can fail.
         settings: For each reliability setting, r_i in this order; masks are drawn from all of them in turn.
-        count: How many, or None for all.
+        count: How many, or None for all. Half of them are drawn as likely as the settings make them, half all alike,
+            so often that each node is once alive and once dead.
         seed: Of the draw.
         named: Exactly these instead.
     """
@@ -120,103 +107,27 @@ def chosen_masks(
     mixture = np.mean([probabilities(alive, each) for each in settings] or [np.ones(len(every))], axis=0)
     # One setting may leave less than `count` combinations possible; the rest comes from all alike.
     weights = mixture / mixture.sum() + 1e-9
-    drawn = np.random.default_rng(seed).choice(len(every), count, replace=False, p=weights / weights.sum())
-    return gray_order(every[number] for number in drawn)
+    chance = np.random.default_rng(seed)
+    while True:
+        likely = chance.choice(len(every), (count + 1) // 2, replace=False, p=weights / weights.sum())
+        rest = np.setdiff1d(np.arange(len(every)), likely)
+        drawn = [*likely, *chance.choice(rest, count // 2, replace=False)]
+        ups = alive[drawn].sum(axis=0)
+        if count <= len(order) or ((ups > 0) & (ups < count)).all():
+            return gray_order(every[number] for number in drawn)
 
 
-def measure(trial: Trial, hands: Hands, by: Verb, some: Sequence[str], progress: Progress) -> Accuracy:
-    """Put the fleet, all alive, into each of the masks `some`, feed it every row under each, and compare.
-
-    Raises FleetSilent if it does not settle on one.
-    """
-    driver, order = trial.driver, trial.bundle.manifest.order
-    driver.watch = hands.check
-    rows = len(trial.held_out.truth)
-    alive = everyone = frozenset(order)
-    try:
-        for done, mask in enumerate(some):
-            wanted = frozenset(node for node, bit in zip(order, mask, strict=True) if bit == "1")
-            progress(done, len(some), mask)
-            driver.begin(mask, wanted)
-            for node in alive - wanted:
-                hands.do(by, node)
-            for node in wanted - alive:
-                hands.undo(by, node)
-            alive = wanted
-            driver.settle(by_all=True)
-            driver.measure(rows)
-            driver.finish()
-    finally:
-        for node in everyone - alive:
-            hands.undo(by, node)
-    driver.drain()
-    progress(len(some), len(some), "")
-    reports = trial.reports()
-    fed_ns = sum(max(r.answered_ns or r.sent_ns for r in p.steady) - p.steady[0].sent_ns for p in driver.phases)
-    return Accuracy(
-        order=order,
-        by=by,
-        rows=rows,
-        masks=[_entry(*each) for each in zip(some, driver.phases, reports, strict=True)],
-        average=_averages(trial, some),
-        steps_per_s=round(rows * len(some) / (fed_ns / 1e9), 1),
-    )
+def is_as_predicted(each: MaskAccuracy, rows: int) -> bool:
+    """Whether every one of `rows` labels is the predicted one, and no step was lost."""
+    return not each.lost and rows == each.n == each.labels_equal
 
 
 def require_as_predicted(found: Accuracy) -> None:
     """Raise NotAsPredicted if a label differs or a step has no answer."""
-    bad = [each for each in found.masks if each.lost or not found.rows == each.n == each.labels_equal]
+    bad = [each for each in found.masks if not is_as_predicted(each, found.rows)]
     if bad:
         details = "; ".join(
             f"{each.mask}: {each.n - each.labels_equal} of {each.n} labels differ, {each.lost} steps lost"
             for each in bad[:8]
         )
         raise NotAsPredicted(f"{len(bad)} of {len(found.masks)} masks are not as predicted: {details}")
-
-
-def _entry(mask: str, phase: Phase, report: PhaseReport) -> MaskAccuracy:
-    return MaskAccuracy(
-        mask=mask,
-        n=report.labels_compared,
-        accuracy_measured=round(report.accuracy_measured, DIGITS),
-        accuracy_predicted=round(report.accuracy_predicted, DIGITS),
-        labels_equal=report.labels_equal,
-        guesses=report.guesses,
-        cut=sum(record.is_answered and not record.complete for record in phase.steady),
-        lost=report.lost + report.transition.lost,
-        late=report.late + report.transition.late,
-        settled_ms=round((phase.steady[0].sent_ns - phase.began_ns) / 1e6, 1),
-    )
-
-
-def _averages(trial: Trial, some: Sequence[str]) -> dict[str, AverageAccuracy]:
-    """Return Eq. (3) for each setting, with what each row contributes for the interval."""
-    manifest, truth = trial.bundle.manifest, trial.held_out.truth
-    measured, predicted = [], []
-    for mask, phase in zip(some, trial.driver.phases, strict=True):
-        found = np.full(len(truth), -2)  # no label at all: an unanswered step is wrong
-        for record in phase.steady:
-            found[record.row] = -2 if record.label is None else record.label
-        measured.append(_right(found, truth, manifest.prior))
-        predicted.append(_right(trial.predicted[mask], truth, manifest.prior))
-    alive = combinations_of_masks(some)
-    averages = {}
-    for name, setting in manifest.settings.items():
-        weights = probabilities(alive, [setting[node] for node in manifest.order])
-        covered = float(weights.sum())
-        if covered == 0:
-            continue
-        each = weights @ np.array(measured) / covered  # (rows,)
-        averages[name] = AverageAccuracy(
-            measured=round(float(each.mean()), DIGITS),
-            predicted=round(float((weights @ np.array(predicted)).mean() / covered), DIGITS),
-            ci95=round(1.96 * float(each.std()) / len(each) ** 0.5, DIGITS),
-            covered=round(covered, DIGITS),
-        )
-    return averages
-
-
-def _right(found: Integers, truth: Integers, prior: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Return for each row the share that counts: a guess with its expectation."""
-    right: npt.NDArray[np.float64] = np.where(found == GUESS, np.asarray(prior)[truth], found == truth)
-    return right

@@ -3,7 +3,6 @@
 import msgspec
 
 from benchmarks.accuracy import AverageAccuracy, MaskAccuracy
-from benchmarks.failover import Failover
 from benchmarks.figures import Point, draw_quantiles
 from benchmarks.running_sections import stages_of
 from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, percent, scatter
@@ -49,36 +48,6 @@ def of_accuracy(result: Result) -> Report:
     return Report(
         "Average accuracy, measured on a running fleet", not bad, verdict, [scatter(points), by_setting, by_mask]
     )
-
-
-def of_failover(result: Result) -> Report:
-    """Return what to show of `bench failover`."""
-    classes = msgspec.convert(result["classes"], dict[str, Failover])
-    spreads = {
-        f"{name}: {what}": {"p50": spread.p50, "p95": spread.p95, "max": spread.max}
-        for name, each in classes.items()
-        for what, spread in (
-            ("sensed", each.sensed_ms),
-            ("first answer", each.first_answer_ms),
-            ("back", each.back_ms),
-        )
-    }
-    picture = Picture("failover", (10, 1 + 0.7 * len(spreads)), lambda axes: draw_quantiles(axes, spreads, "ms"))
-    counts = ("n", "cut", "lost", "late", "wrong", "false_suspicions")
-
-    def row(name: str, each: Failover) -> list[str]:
-        answers = (each.answer_ms.p50, each.answer_ms.p95)
-        return [name, *(str(getattr(each, key)) for key in counts), *(f"{ms:.1f}" for ms in answers)]
-
-    table = Section(
-        "By class of failure",
-        columns=("class", *(name.replace("_", " ") for name in counts), "answer p50 ms", "answer p95 ms"),
-        rows=[row(name, each) for name, each in classes.items()],
-        bad=frozenset(k for k, each in enumerate(classes.values()) if each.lost or each.wrong),
-    )
-    ok = not table.bad
-    verdict = "No step lost, no label wrong." if ok else "Steps were lost, or labels wrong: see the rows marked below."
-    return Report("Failures as the nodes sense them", ok, verdict, [Section("From the failure on", picture), table])
 
 
 def of_latency(result: Result) -> Report:

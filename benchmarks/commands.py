@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from msgspec.structs import asdict
 
+from benchmarks.failing_commands import accuracy, failover
 from benchmarks.options import (
     BrokerChoice,
     BundlePath,
@@ -27,47 +28,9 @@ from broker.errors import FogError
 bench = typer.Typer(no_args_is_help=True, help="Measure how fast things are, and how soon failures are sensed.")
 
 
-@bench.command("accuracy", epilog="Example: fogguard bench accuracy demo/bundle --by stop --json accuracy.json")
-def accuracy(
-    bundle: BundlePath,
-    by: Annotated[
-        Literal["kill", "stop", "freeze", "cut", "unplug"], typer.Option(help="How nodes fail; the last two in a lab.")
-    ] = "kill",
-    masks: Annotated[int | None, typer.Option(help="How many, drawn from the settings. [default: all]", min=1)] = None,
-    mask: Annotated[list[str] | None, typer.Option(help="Only this one, such as 101; may be repeated.")] = None,
-    rows: Annotated[int, typer.Option("--rows", "--steps", help="Of the test rows, under each mask.", min=1)] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the draw of masks.", min=0)] = 0,
-    window: Window = 16,
-    broker: BrokerChoice = None,
-    lab: LabName = None,
-    json: Json = None,
-) -> None:
-    """Put a fleet into every node failure combination, and compare its answers with the predicted ones.
-
-    Nodes fail and come back one at a time. Only rows count that are fed once every living node sees who is dead.
-    """
-    from benchmarks import accuracy
-    from benchmarks.environment import head
-    from benchmarks.fleet import FLAT_OUT
-    from benchmarks.place import able, emulated_at, place_of, trial_at
-    from benchmarks.terminal import print_accuracy, progress_bar, say
-    from benchmarks.timeline import topology
-    from edge_agent.bundle import load
-
-    require_writable(json)
-    place = place_of(broker=broker, lab=lab)
-    how = able(place, by)
-    start = head(emulated=emulated_at(place))
-    manifest = load(bundle).manifest
-    settings = [[setting[node] for node in manifest.order] for setting in manifest.settings.values()]
-    some = accuracy.chosen_masks(manifest.order, settings, masks, seed, mask or ())
-    options: dict[str, Any] = {"rate": FLAT_OUT, "window": window, "rows": rows, "progress": say}
-    with trial_at(place, bundle, **options) as (trial, hands), progress_bar("masks") as update:
-        found = accuracy.measure(trial, hands, how, some, update)
-    print_accuracy(found)
-    about = {"bundle": trial.bundle.id.hex(), "fog": manifest.name, "topology": topology(manifest)}
-    write(json, {**about, **asdict(found)}, start)
-    accuracy.require_as_predicted(found)
+bench.command("accuracy", epilog="Example: fogguard bench accuracy demo/bundle --by stop --json accuracy.json")(
+    accuracy
+)
 
 
 @bench.command("compare", epilog="Example: fogguard bench compare before.json after.json")
@@ -113,38 +76,7 @@ def evaluation(
     write(json, found)
 
 
-@bench.command("failover", epilog="Example: fogguard bench failover demo/bundle --by freeze --times 30")
-def failover(
-    bundle: BundlePath,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(metavar="HOW", help="kill, freeze; cut, unplug in a lab; repeatable. [default: kill and freeze]"),
-    ] = None,
-    times: Annotated[int, typer.Option(help="How many failures of each kind.", min=1)] = 30,
-    steps: Annotated[int, typer.Option(help="How many to measure after each.", min=1)] = 100,
-    rate: Rate = 200.0,
-    broker: BrokerChoice = None,
-    lab: LabName = None,
-    json: Json = None,
-) -> None:
-    """Let the nodes of a fleet fail in turn, and time how soon the others sense it and what it costs."""
-    from benchmarks.environment import head
-    from benchmarks.failover import WAYS, fail_over
-    from benchmarks.place import able, emulated_at, place_of, trial_at
-    from benchmarks.terminal import print_failovers, say
-    from benchmarks.timeline import topology
-
-    require_writable(json)
-    place = place_of(broker=broker, lab=lab)
-    ways = [able(place, way, WAYS) for way in by or ("kill", "freeze")]
-    start = head(emulated=emulated_at(place))
-    with trial_at(place, bundle, rate=rate, progress=say) as (trial, hands):
-        trial.driver.begin("all alive", frozenset(trial.bundle.manifest.order))
-        trial.driver.settle()
-        classes = {way: fail_over(trial, hands, way, times, steps, say) for way in ways}
-    print_failovers(classes)
-    about = {"bundle": trial.bundle.id.hex(), "topology": topology(trial.bundle.manifest)}
-    write(json, {**about, "rate": rate, "classes": classes}, start)
+bench.command("failover", epilog="Example: fogguard bench failover demo/bundle --by freeze,slow=5 --lab lab")(failover)
 
 
 @bench.command("latency", epilog="Example: fogguard bench latency demo/bundle --broker mosquitto")

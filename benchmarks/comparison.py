@@ -162,9 +162,10 @@ def _of_deeds(deeds: Sequence[Mapping[str, Any]]) -> dict[str, Count | Sample]:
 def _of_classes(classes: Mapping[str, Mapping[str, Any]]) -> dict[str, Count | Sample]:
     found: dict[str, Count | Sample] = {}
     for name, each in classes.items():
-        answers = each["answer_ms"]["n"]
+        answers = each["answer_ms"]["n"] if each["answer_ms"] else 0
         found[f"{name}: sensed, ms"] = Sample(each.get("each_sensed_ms", []))
         found[f"{name}: first answer, ms"] = Sample(each.get("each_first_answer_ms", []))
+        found[f"{name}: back to normal, ms"] = Sample([failure["back_ms"] for failure in each.get("each", [])])
         found[f"{name}: steps lost"] = Count(each["lost"], answers + each["lost"])
         found[f"{name}: labels wrong"] = Count(each["wrong"], answers)
     return found

@@ -14,7 +14,7 @@ from benchmarks.driver import FleetSilent
 from benchmarks.fleet import Trial
 from benchmarks.hands import Hands
 from benchmarks.ledger import Ledger
-from benchmarks.scenario import Verb, next_change_s, wanted
+from benchmarks.scenario import Harm, next_change_s, wanted
 from broker.errors import FogError
 from broker.presence import State
 
@@ -53,7 +53,7 @@ class Drill:
         self._began_ns = time.monotonic_ns() - int(found.elapsed_s * 1e9)
         self._ledger = Ledger(trial, found, self._began_ns)
         self._alive = frozenset(self._manifest.order)
-        self._wrong: dict[str, Verb] = {}
+        self._wrong: dict[str, Harm] = {}
         self._unseen: dict[str, Deed] = {}
         self._states: dict[str, State] = {}
         self._since_s: dict[str, float] = {}
@@ -85,8 +85,8 @@ class Drill:
                 self._driver.drain()
             self._ledger.count(everything=True)
             self._tell()
-            for node, verb in self._wrong.items():
-                self._hands.undo(verb, node)
+            for node, harm in self._wrong.items():
+                self._hands.undo(harm, node)
 
     def _go_on(self) -> None:
         try:
@@ -190,7 +190,7 @@ class Drill:
                 self._note(node, "back")
                 self._hands.undo(before, node)
             if after and before != after:
-                self._note(node, after)
+                self._note(node, str(after))
                 self._hands.do(after, node)
         self._wrong = now_wanted
 

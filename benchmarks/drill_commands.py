@@ -8,8 +8,11 @@ import typer
 from benchmarks.options import (
     BrokerChoice,
     BundlePath,
+    External,
+    FleetName,
     Json,
     LabName,
+    PlugList,
     Rate,
     TlsFolder,
     Window,
@@ -39,17 +42,21 @@ def drill(
     setting: Annotated[str | None, typer.Option(help="What chance draws from. [default: the last one]")] = None,
     every: Annotated[str, typer.Option(metavar="TIME", help="How often chance draws anew.")] = "5s",
     by: Annotated[
-        Literal["kill", "stop", "freeze", "unplug", "cut"] | None,
-        typer.Option(help="How chance lets nodes fail. [default: kill; unplug in a lab]"),
+        Literal["kill", "stop", "freeze", "unplug", "cut", "slow", "lossy", "power"] | None,
+        typer.Option(help="How chance lets nodes fail. [default: kill; unplug in a lab; power with --plug]"),
+    ] = None,
+    percent: Annotated[
+        float | None, typer.Option(help="Of a core left by `slow`, of packets lost by `lossy`.", min=0.1, max=100)
     ] = None,
     hold: Annotated[str, typer.Option(metavar="TIME", help="By hand: how long a node stays unplugged.")] = "10s",
     patience: Annotated[str, typer.Option(metavar="TIME", help="By hand: how long to wait for it.")] = "60s",
     rate: Rate = 200.0,
     window: Window = 8,
     broker: BrokerChoice = None,
-    fleet: Annotated[str | None, typer.Option(help="The fleet's name. [default: the bundle's]")] = None,
-    external: Annotated[bool, typer.Option("--external", help="The agents run elsewhere: only --by-hand.")] = False,
+    fleet: FleetName = None,
+    external: External = False,
     lab: LabName = None,
+    plug: PlugList = None,
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:
@@ -64,7 +71,7 @@ def drill(
     if sum(modes) != 1:
         raise FogError("say what is to happen, one of three: a SCENARIO.toml, --random or --by-hand")
     require_writable(json)
-    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab)
+    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab, plugs=plug or ())
     wish = Wish(
         scenario=scenario,
         random=random,
@@ -73,6 +80,7 @@ def drill(
         setting=setting,
         every_s=seconds_of(every),
         by=by,
+        percent=percent,
         hold_s=seconds_of(hold),
         patience_s=seconds_of(patience),
     )

@@ -1,7 +1,7 @@
 """`fogguard drill` put together: what is to happen, and the file that it all goes into."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import asdict
@@ -11,10 +11,9 @@ from benchmarks.drill import Drill
 from benchmarks.drill_view import drill_view, print_drill
 from benchmarks.drilled import Drilled, require_as_predicted
 from benchmarks.environment import head, with_head, write_now
-from benchmarks.hands import NoHands
 from benchmarks.options import write
 from benchmarks.place import Place, able, emulated_at, trial_at
-from benchmarks.scenario import Plan, Verb, by_chance, load_scenario
+from benchmarks.scenario import Plan, Verb, by_chance, harm, load_scenario
 from benchmarks.terminal import say
 from benchmarks.timeline import topology
 from broker.errors import FogError
@@ -34,6 +33,7 @@ class Wish(NamedTuple):
     setting: str | None
     every_s: float
     by: Verb | None
+    percent: float | None
     hold_s: float
     patience_s: float
 
@@ -49,7 +49,7 @@ def plan_of(wish: Wish, place: Place, manifest: Manifest) -> tuple[Plan, float]:
     if wish.scenario is not None:
         plan = load_scenario(wish.scenario, manifest, place.verbs)
         return plan, wish.duration_s or plan.seconds
-    by = able(place, wish.by or place.verbs[0])
+    by = harm(able(place, wish.by or place.verbs[0]), wish.percent)
     return by_chance(manifest, wish.setting, wish.every_s, by, wish.seed), wish.duration_s or _CHANCE_S
 
 
@@ -91,13 +91,11 @@ def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json
 
     if found.elapsed_s:
         say(f"going on after {found.elapsed_s:.0f} s")
-    with trial_at(place, path, rate=rate, window=window, progress=say) as (trial, hands):
+    options: dict[str, Any] = {"rate": rate, "window": window, "whole": place.local, "progress": say}
+    with trial_at(place, path, by_hand=plan.mode == "by-hand", **options) as (trial, hands):
         by_hand = None
         if plan.mode == "by-hand":
             by_hand = _operator(plan, planned_s, manifest)
-            if trial.agents is not None:
-                hands = NoHands()
-                say(_how_to_unplug(trial.agents.pids))
         with drill_view() as show:
             Drill(trial, found, hands, by_hand, keep, say, show).run()
     write(json, {**about, **asdict(found), **shape}, start)
@@ -110,8 +108,3 @@ def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json
 
 def _operator(plan: Plan, planned_s: float, manifest: Manifest) -> ByHand:
     return ByHand(manifest.order, plan.seed, plan.hold_s, plan.patience_s, None if planned_s else 1)
-
-
-def _how_to_unplug(pids: dict[str, int]) -> str:
-    listed = ", ".join(f"{node} {pid}" for node, pid in pids.items())
-    return f"these agents stand for devices: {listed}; unplug with kill -STOP PID, plug in with kill -CONT PID"

@@ -115,12 +115,11 @@ def of_drill(result: Result) -> Report:
         *(section for section in (deeds, hand) if section.rows),
     ]
     sent, answered, right, predicted = found.course.last(found.elapsed_s + found.course.bucket_s)
-    over = "over" if found.finished else "not over yet"
     share = (
         f"; accuracy over all steps {percent(right / sent)} %, predicted {percent(predicted / sent)} %" if sent else ""
     )
     verdict = (
-        f"{found.elapsed_s:.0f} s, {over}: {answered} of {sent} steps answered, {found.total('labels_equal')} of "
+        f"{found.elapsed_s:.0f} s: {answered} of {sent} steps answered, {found.total('labels_equal')} of "
         f"{found.total('n')} labels as predicted, {found.total('lost')} steps lost, {found.lost_in_outages} in "
         f"outages{share}."
     )

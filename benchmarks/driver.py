@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from benchmarks.recording import Phase, StepRecord
 from broker.errors import FailureFound
 from broker.frame import Frame, Vector, encode
 from broker.link import Link
-from broker.presence import Presence, State, Status, StatusError, decode_status
+from broker.presence import Layer, Presence, State, Status, StatusError, decode_status
 from broker.tls import Tls
 from broker.topics import Topics
 from broker.url import BrokerUrl
@@ -28,6 +29,7 @@ _log = logging.getLogger("fogguard.driver")
 _decode_answer = msgspec.json.Decoder(Answer).decode
 _decode_metrics = msgspec.json.Decoder(Metrics).decode
 _SETTLE_S = 30.0
+_NOTICED = 10_000
 _GRACE_S = 1.0
 
 
@@ -45,6 +47,18 @@ class _Fed(NamedTuple):
     bundle: Bundle
     id: str
     sensed: dict[str, Vector]
+
+
+class Noticed(NamedTuple):
+    """That a node sees another one in another state than before: since when, by its own clock, and when we heard."""
+
+    observer: str
+    node: str
+    was: State
+    state: State
+    layer: Layer
+    since_ns: int
+    heard_ns: int
 
 
 class Driver:
@@ -99,6 +113,8 @@ class Driver:
         self._presence = Presence(manifest.nodes)
         self._status_topics = {self._topics.status(node): node for node in manifest.nodes}
         self.metrics: dict[str, Metrics] = {}
+        self.noticed: deque[Noticed] = deque(maxlen=_NOTICED)
+        """What nodes noticed of each other, the last of it."""
         self._viewed_ns: dict[str, int] = {}
         self._known_sets: dict[frozenset[str], frozenset[str]] = {}  # one object for each, not one a step
         topics = [self._topics.result, *(self._topics.metrics(node) for node in manifest.nodes)]
@@ -157,7 +173,8 @@ class Driver:
         def ready() -> bool:
             self.watch()
             others = (node for node in nodes if node != sink)
-            return all(map(self._presence.is_alive, nodes)) and all(node in self.sink_alive() for node in others)
+            is_told = sink in self.metrics
+            return is_told and all(map(self._presence.is_alive, nodes)) and self.sink_alive() >= set(others)
 
         if not self._link.poll_until(ready, timeout_s):
             silent = sorted(node for node in nodes if not self._presence.is_alive(node))
@@ -257,7 +274,8 @@ class Driver:
 
     def finish(self) -> None:
         """Feed on until the steps of the phase have their answers; what is sent meanwhile belongs to the next one."""
-        waiting = [record for record in self.phases[-1].steady if not record.is_answered]
+        phase = self.phases[-1]
+        waiting = [record for record in (*phase.transition, *phase.steady) if not record.is_answered]
         self._feed(
             self._between, lambda: all(record.is_answered for record in waiting), self.deadline_ms / 1e3 + _GRACE_S
         )
@@ -365,4 +383,11 @@ class Driver:
             for node, sensed in metrics.view.items():
                 if (before.get(node) == "alive") != (sensed.state == "alive"):
                     self._viewed_ns[node] = now_ns
+        known = self.metrics.get(metrics.node)
+        if known is not None and known.epoch == metrics.epoch:
+            for node, sensed in metrics.view.items():
+                was = known.view[node].state
+                if was != sensed.state:
+                    seen = (was, sensed.state, sensed.layer, sensed.since_ns, now_ns)
+                    self.noticed.append(Noticed(metrics.node, node, *seen))
         self.metrics[metrics.node] = metrics

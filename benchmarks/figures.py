@@ -113,6 +113,34 @@ def draw_quantiles(axes: Axes, spreads: Mapping[str, Mapping[str, float]], unit:
     _open(axes)
 
 
+def draw_shares(axes: Axes, *, samples: Mapping[str, Sequence[float]], goals: Mapping[str, float], unit: str) -> None:
+    """Draw for each class which share was over by when, on a logarithmic axis, its goal dotted.
+
+    Args:
+        axes: Where.
+        samples: For each class its times, infinite for what never was.
+        goals: For a class, what is to be kept.
+        unit: Of the times.
+    """
+    for number, (name, values) in enumerate(samples.items()):
+        if not values:
+            continue
+        colour = f"C{number}"
+        times = sorted(value for value in values if np.isfinite(value))
+        shares = np.arange(1, len(times) + 1) / len(values)
+        axes.step(times, shares, where="post", color=colour, linewidth=1.4, label=f"{name} ({len(values)})")
+        axes.plot(times, shares, ".", markersize=3, color=colour)
+        if name in goals:
+            axes.axvline(goals[name], color=colour, linestyle=":", linewidth=1.2)
+    axes.axhline(0.95, color=_QUIET, linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel(unit)
+    axes.set_ylabel("share by then")
+    axes.set_ylim(0, 1.02)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    _open(axes)
+
+
 def finish(axes: Axes, corner: Literal["upper left", "upper right", "lower left"]) -> None:
     """Draw the legend, if there is one, and no frame."""
     if axes.get_legend_handles_labels()[0]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from benchmarks.driver import Driver
 from benchmarks.phases import PhaseReport, summarise
+from benchmarks.recording import Phase
 from broker.embedded import Kind, running_broker
 from broker.errors import FogError
 from broker.tls import Tls
@@ -45,24 +46,29 @@ class Trial:
 
     def reports(self) -> list[PhaseReport]:
         """Return the figures of every phase so far, in the order that they were measured."""
-        manifest = self.bundle.manifest
-        return [
-            summarise(phase, manifest, self.predicted, self.held_out.truth, self.driver.deadline_ms)
-            for phase in self.driver.phases
-        ]
+        return [self.report(phase) for phase in self.driver.phases]
+
+    def report(self, phase: Phase) -> PhaseReport:
+        """Return the figures of a phase."""
+        return summarise(phase, self.bundle.manifest, self.predicted, self.held_out.truth, self.driver.deadline_ms)
 
 
 @contextlib.contextmanager
 def brokers_at(where: str | None) -> Iterator[list[BrokerUrl]]:
     """Yield the brokers: mqtt://HOST:PORT,… as they are, embedded or mosquitto started here, None what there is."""
-    kinds: dict[str | None, Kind | None] = {None: None, "embedded": "embedded", "mosquitto": "mosquitto"}
-    if where in kinds:
-        with running_broker(kinds[where]) as url:
-            yield [url]
-    elif where is not None and where.startswith("mqtt"):
+    if where is not None and where.startswith("mqtt"):
         yield parse_urls(where)
     else:
+        with running_broker(kind_of_broker(where)) as url:
+            yield [url]
+
+
+def kind_of_broker(where: str | None) -> Kind | None:
+    """Return which broker is to be started here, None for what there is; raises FogError."""
+    kinds: dict[str | None, Kind | None] = {None: None, "embedded": "embedded", "mosquitto": "mosquitto"}
+    if where not in kinds:
         raise FogError(f"--broker {where!r}: write mqtt://HOST:PORT, embedded or mosquitto (mqtts:// for TLS)")
+    return kinds[where]
 
 
 @contextlib.contextmanager
@@ -76,12 +82,14 @@ def running_trial(
     window: int = 8,
     rows: int | None = None,
     down: Collection[str] = (),
+    whole: bool = True,
     progress: Callable[[str], None] = lambda _what: None,
     tls: Tls | None = None,
 ) -> Iterator[Trial]:
     """Run the bundle in the folder `path` and yield it fed with its test rows, but for the nodes in `down`.
 
-    If `rows` are fewer than there are, that many are drawn, always the same.
+    If `rows` are fewer than there are, that many are drawn, always the same. Unless the fleet must be `whole`, only its
+    sink is waited for.
 
     Raises BundleError, BundleDamaged, DataError, BrokerError, LinkError, AgentDied or FleetSilent.
     """
@@ -107,5 +115,5 @@ def running_trial(
         if agents:
             progress(f"starting {len(up)} agents at {urls[0]}")
             agents.start(up)
-        driver.wait_for(up)
+        driver.wait_for(up if whole else [bundle.manifest.sink])
         yield Trial(bundle, held_out, predicted, driver, agents)

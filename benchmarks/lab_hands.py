@@ -1,54 +1,101 @@
-"""What pulls the plugs of a lab's devices."""
+"""What pulls the plugs of a lab's devices, and kills what runs on them."""
 
+import contextlib
+import os
+import signal
+import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
 
-from benchmarks.scenario import Verb
-from provisioning.lab import fleet, store
+from benchmarks.hands import BROKER
+from benchmarks.scenario import Harm, Verb
+from broker.errors import FogError
+from provisioning.inventory import load_inventory
+from provisioning.lab import fleet, services, store
 from provisioning.lab.layout import Device, Lab
+from provisioning.units import AGENT
+from provisioning.units import BROKER as BROKER_SERVICE
 
-_SLOW_PERCENT, _LOSS_PERCENT = 5.0, 10.0
+_Action = Callable[[Lab, Device, Harm], None]
 
 
-class LabHands:
-    """The plugs, cables and processors of a lab's devices; booting takes seconds, so a thread does it, in order."""
+def _start(lab: Lab, device: Device, _: Harm) -> None:
+    services.systemctl(lab, device, "start", "--no-block", AGENT)
+
+
+def _plain(action: Callable[[Lab, Device], None]) -> _Action:
+    return lambda lab, device, _: action(lab, device)
+
+
+def _nothing(_lab: Lab, _device: Device, _harm: Harm) -> None:
+    """It comes back by itself."""
+
+
+_DO: Final[dict[Verb, _Action]] = {
+    "unplug": _plain(fleet.unplug),
+    "stop": lambda lab, device, _: services.systemctl(lab, device, "stop", AGENT),
+    "freeze": _plain(fleet.freeze),
+    "cut": _plain(fleet.cut),
+    "slow": lambda lab, device, harm: fleet.slow(lab, device, harm.percent, None, None),
+    "lossy": lambda lab, device, harm: fleet.lossy(lab, device, harm.percent or 0.0),
+    "restart": lambda lab, device, _: services.systemctl(lab, device, "restart", "--no-block", AGENT),
+    "reboot": _plain(fleet.reboot),
+}
+_UNDO: Final[dict[Verb, _Action]] = {
+    "unplug": _plain(fleet.plug),
+    "kill": _start,
+    "stop": _start,
+    "freeze": _plain(fleet.thaw),
+    "restart": _nothing,
+    "reboot": _nothing,
+}
+_heal: Final = _plain(fleet.heal)
+
+
+class LabActor:
+    """Acts on the devices of a lab, and on its broker: `kill` is of that service, `unplug` of the device it is on."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._thread = ThreadPoolExecutor(1, "drill-hands")
-        self._thread.submit(lambda: None).result()  # it stays in the network namespace where it began
-        self._under_way: list[Future[None]] = []
+        self._held: set[str] = set()
 
-    def do(self, verb: Verb, node: str) -> None:
-        """Let something go wrong with a device."""
-        actions: dict[Verb, Callable[[Lab, Device], None]] = {
-            "unplug": fleet.unplug,
-            "kill": fleet.kill,
-            "freeze": fleet.freeze,
-            "cut": fleet.cut,
-            "slow": lambda lab, device: fleet.slow(lab, device, _SLOW_PERCENT, None, None),
-            "lossy": lambda lab, device: fleet.lossy(lab, device, _LOSS_PERCENT),
-        }
-        self._submit(actions[verb], node)
+    def do(self, harm: Harm, node: str) -> int:
+        """Let something go wrong with a device, or with the broker."""
+        with store.opened(self._name) as lab:
+            device = self._device(lab, node)
+            if harm.verb == "kill":
+                return self._kill(lab, device, BROKER_SERVICE if node == BROKER else AGENT)
+            if harm.verb in ("unplug", "reboot"):
+                self._held.discard(device.name)  # a device that boots has forgotten it
+            began_ns = time.monotonic_ns()
+            _DO[harm.verb](lab, device, harm)
+        return began_ns
 
-    def undo(self, verb: Verb, node: str) -> None:
-        """Plug a device in, thaw or heal it."""
-        actions = {"unplug": fleet.plug, "kill": fleet.plug, "freeze": fleet.thaw}
-        self._submit(actions.get(verb, fleet.heal), node)
+    def _kill(self, lab: Lab, device: Device, service: str) -> int:
+        if service == AGENT and device.name not in self._held:
+            services.hold(lab, device, AGENT)
+            self._held.add(device.name)
+        pids = services.processes(lab, device, service)
+        began_ns = time.monotonic_ns()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return began_ns
 
-    def check(self) -> None:
-        """Raise what an action raised."""
-        while self._under_way and self._under_way[0].done():
-            self._under_way.pop(0).result()
+    def undo(self, harm: Harm, node: str) -> int:
+        """Plug a device in, thaw or heal it, or start its agent."""
+        with store.opened(self._name) as lab:
+            began_ns = time.monotonic_ns()
+            if node != BROKER or harm.verb != "kill":  # systemd starts that anew
+                _UNDO.get(harm.verb, _heal)(lab, self._device(lab, node), harm)
+        return began_ns
 
     def finish(self) -> None:
-        """Wait until the devices are as they were asked to be; raises what an action raised."""
-        self._thread.shutdown()
-        self.check()
+        """Let systemd start agents anew again when they end."""
+        with store.opened(self._name) as lab:
+            for name in self._held:
+                with contextlib.suppress(FogError):  # somebody else switched it off
+                    services.release(lab, lab.device(name), AGENT)
 
-    def _submit(self, action: Callable[[Lab, Device], None], node: str) -> None:
-        def act() -> None:
-            with store.opened(self._name) as lab:
-                action(lab, lab.device(node))
-
-        self._under_way.append(self._thread.submit(act))
+    def _device(self, lab: Lab, node: str) -> Device:
+        return lab.device(load_inventory(Path(lab.fleet)).broker.device if node == BROKER else node)

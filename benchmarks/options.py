@@ -26,6 +26,15 @@ TlsFolder = Annotated[
 LabName = Annotated[
     str | None, typer.Option("--lab", metavar="NAME", help="The agents run on the devices of this lab.")
 ]
+External = Annotated[
+    bool,
+    typer.Option("--external", help="The agents run elsewhere: name their --broker. Nodes fail by hand or --plug."),
+]
+FleetName = Annotated[str | None, typer.Option("--fleet", help="The fleet's name. [default: the bundle's]")]
+PlugList = Annotated[
+    list[str] | None,
+    typer.Option("--plug", metavar="NODE=URL/TOPIC", help="A device's smart plug, for `power`. See docs/drills.md."),
+]
 Window = Annotated[int, typer.Option(help="How many steps are under way at once.", min=1)]
 Rate = Annotated[float, typer.Option(help="Steps a second.", min=0.1, max=100_000)]
 

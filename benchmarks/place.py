@@ -1,13 +1,16 @@
 """Where a fleet under measurement runs, and what can be done to its nodes from here."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from benchmarks.fleet import Trial, running_trial
-from benchmarks.hands import Hands, LocalHands, NoHands
+from benchmarks.fleet import Trial, kind_of_broker, running_trial
+from benchmarks.hands import Hands, LocalHands, NoHands, OperatorHands
+from benchmarks.letters import large
 from benchmarks.scenario import LAB_VERBS, LOCAL_VERBS, Verb
+from benchmarks.terminal import notes, say
+from broker.embedded import LocalBroker
 from broker.errors import FogError
 from broker.tls import Tls, files_of
 
@@ -15,10 +18,15 @@ if TYPE_CHECKING:
     from provisioning.lab.layout import Lab
 
 
+_PATIENCE_S: Final = 120.0
+_OPERATOR_S: Final = 600.0
+
+
 class Place(NamedTuple):
     """Where the fleet is: agents of this machine, or others that run already.
 
-    `verbs` are the things that can be done to its nodes from here, the first by default.
+    `verbs` are the things that can be done to its nodes from here, the first by default, `broker_verbs` those that can
+    be done to its broker; `plugs` are as in `HandsApart`.
     """
 
     broker: str | None
@@ -27,6 +35,13 @@ class Place(NamedTuple):
     local: bool
     lab: "Lab | None"
     verbs: tuple[Verb, ...]
+    broker_verbs: tuple[Verb, ...] = ()
+    plugs: tuple[str, ...] = ()
+
+    @property
+    def has_one_clock(self) -> bool:
+        """Whether its agents' clock is ours."""
+        return self.local or self.lab is not None
 
 
 def place_of(
@@ -36,8 +51,10 @@ def place_of(
     tls: Path | None = None,
     external: bool = False,
     lab: str | None = None,
+    plugs: Sequence[str] = (),
 ) -> Place:
     """Return where the fleet is; raises FogError if the options do not go together."""
+    by_plug: tuple[Verb, ...] = ("power",) if plugs else ()
     if lab is not None:
         from provisioning.inventory import load_inventory  # what follows needs more than local fleets do
         from provisioning.lab import programs, store
@@ -49,36 +66,74 @@ def place_of(
         inventory = load_inventory(Path(there.fleet))
         folder = tls or inventory.pki
         told = files_of(folder, "feeder") if folder else None
-        return Place(broker or inventory.broker_url, fleet or inventory.fleet, told, False, there, LAB_VERBS)
+        where = (broker or inventory.broker_url, fleet or inventory.fleet, told, False, there)
+        return Place(*where, by_plug + LAB_VERBS, ("kill", "unplug"), tuple(plugs))
     if external and not broker:
         raise FogError("--external: name the broker where the agents are with --broker mqtt://HOST:PORT")
     if tls and not external:
         raise FogError("--tls is for agents that run elsewhere: add --external")
+    if plugs and not external:
+        raise FogError("--plug is for devices: agents of this machine have none")
     told = files_of(tls, "feeder") if tls else None
-    return Place(broker, fleet, told, not external, None, () if external else LOCAL_VERBS)
+    if external:
+        return Place(broker, fleet, told, False, None, by_plug, (), tuple(plugs))
+    ours: tuple[Verb, ...] = () if broker and broker.startswith("mqtt") else ("kill",)
+    return Place(broker, fleet, told, True, None, LOCAL_VERBS, ours)
 
 
 @contextlib.contextmanager
-def trial_at(place: Place, path: Path, **options: Any) -> Iterator[tuple[Trial, Hands]]:
-    """Yield the fleet at `place` under measurement (`running_trial`), and what pulls its plugs.
+def trial_at(place: Place, path: Path, *, by_hand: bool = False, **options: Any) -> Iterator[tuple[Trial, Hands]]:
+    """Yield the fleet at `place` under measurement (`running_trial`), and what pulls its plugs, or asks for it.
 
     With a lab's, this thread is in the lab's network from then on.
     """
-    hands: Hands = NoHands()
-    if place.lab is not None:
-        from benchmarks.lab_hands import LabHands
-        from provisioning.lab import network
+    hands: Hands = OperatorHands(_tell) if by_hand else NoHands()
+    if not by_hand and (place.lab is not None or place.plugs):
+        from benchmarks.apart import HandsApart
 
-        hands = LabHands(place.lab.name)  # its thread stays in the network where it begins
-        network.enter(place.lab.namespace)
-    where: dict[str, Any] = {"broker": place.broker, "local": place.local, "fleet": place.fleet, "tls": place.tls}
-    with running_trial(path, **where, **options) as trial:
+        hands = HandsApart(place.lab.name if place.lab else "", place.plugs)  # it stays in the network where it begins
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: hands.finish())
+        if place.lab is not None:
+            from provisioning.lab import network
+
+            network.enter(place.lab.namespace)
+        where: dict[str, Any] = {"broker": place.broker, "local": place.local, "fleet": place.fleet, "tls": place.tls}
+        broker: LocalBroker | None = None
+        if place.local and place.broker_verbs:
+            broker = stack.enter_context(LocalBroker(kind_of_broker(place.broker)))
+            where["broker"] = str(broker.url)
+        trial = stack.enter_context(running_trial(path, **where, **options))
         if trial.agents is not None:
-            hands = LocalHands(trial.agents)
-        try:
-            yield trial, hands
-        finally:
-            hands.finish()
+            if by_hand:
+                say(_how_to_unplug(trial.agents.pids))
+            else:
+                hands = LocalHands(trial.agents, broker)
+        yield trial, hands
+
+
+def _how_to_unplug(pids: dict[str, int]) -> str:
+    listed = ", ".join(f"{node} {pid}" for node, pid in pids.items())
+    return f"these agents stand for devices: {listed}; unplug with kill -STOP PID, plug in with kill -CONT PID"
+
+
+def _tell(text: str) -> None:
+    """Say to the operator what to do, in large letters if there is a terminal."""
+    notes.print(f"\n{large(text, notes.width)}\n" if notes.is_terminal else f"{text} now")
+
+
+def within_reach(place: Place, by: Verb, order: Sequence[str]) -> list[str]:
+    """Return the nodes that this can be done to: a plug switches those that have one; raises FogError if none has."""
+    plugged = {plug.partition("=")[0] for plug in place.plugs}
+    found = [node for node in order if by != "power" or node in plugged]
+    if not found:
+        raise FogError(f"--plug: name that of one of {', '.join(order)}")
+    return found
+
+
+def patience_s(by: Verb) -> float:
+    """Return how long a fleet may take to see that something was done to it."""
+    return _OPERATOR_S if by == "hand" else _PATIENCE_S
 
 
 def emulated_at(place: Place) -> str:
@@ -90,9 +145,9 @@ def emulated_at(place: Place) -> str:
     return ""
 
 
-def able(place: Place, by: str, among: Collection[Verb] = LAB_VERBS + LOCAL_VERBS) -> Verb:
-    """Return how nodes are to fail; raises FogError if that cannot be done to them, or is not `among` what is meant."""
-    verbs = [verb for verb in place.verbs if verb in among]
+def able(place: Place, by: str, *, by_hand: bool = False) -> Verb:
+    """Return how nodes are to fail; raises FogError if that cannot be done to them from here, or by hand."""
+    verbs: tuple[Verb, ...] = (*place.verbs, "hand") if by_hand else place.verbs
     for verb in verbs:
         if verb == by:
             return verb

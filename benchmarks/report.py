@@ -10,7 +10,7 @@ import matplotlib as mpl
 import msgspec
 from matplotlib.figure import Figure
 
-from benchmarks import bench_sections, drill_sections, running_sections
+from benchmarks import bench_sections, drill_sections, failover_sections, running_sections
 from benchmarks.figures import draw_accuracy, draw_latency, draw_topology
 from benchmarks.kinds import Kind, NoResult, kind_of
 from benchmarks.phases import PhaseReport
@@ -23,7 +23,7 @@ _OF_KIND: dict[Kind, Callable[[Result], Report]] = {
     "phases": drill_sections.of_phases,
     "drill": drill_sections.of_drill,
     "accuracy": bench_sections.of_accuracy,
-    "failover": bench_sections.of_failover,
+    "failover": failover_sections.of_failover,
     "latency": bench_sections.of_latency,
     "stages": running_sections.of_stages,
     "soak": bench_sections.of_soak,
@@ -39,7 +39,8 @@ def report_of(result: Result, where: str) -> Report:
     """Return what to show of a result that was read from `where`; raises NoResult."""
     try:
         found = _OF_KIND[kind_of(result, where)](result)
-        return found._replace(sections=[*_fog(result), *found.sections])
+        cut = "" if result.get("finished", True) else f"Cut short after {result.get('elapsed_s', 0):.0f} s. "
+        return found._replace(verdict=cut + found.verdict, sections=[*_fog(result), *found.sections])
     except msgspec.ValidationError as error:
         raise NoResult(f"{where}: not as this fogguard writes it: {error}") from error
 

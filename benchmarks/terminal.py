@@ -15,7 +15,6 @@ from benchmarks.phases import PhaseReport
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
     from benchmarks.failover import Failover
-    from benchmarks.scenario import Verb
     from benchmarks.soaked import Soaked
     from export.average import Average, Evaluation
     from export.check import Finding  # brings torch, which most commands do not need
@@ -166,37 +165,28 @@ def print_findings(findings: "Iterable[Finding]") -> None:
         results.print(f"{finding.name}: {finding.detail}", soft_wrap=True)
 
 
-def print_failovers(classes: "Mapping[Verb, Failover]") -> None:
+def print_failovers(classes: "Mapping[str, Failover]") -> None:
     """Print what each class of failure does."""
-    columns = (
-        "class",
-        "n",
-        "sensed p50",
-        "p95",
-        "max ms",
-        "back p50",
-        "p95 ms",
-        "answer p95",
-        "cut",
-        "lost",
-        "late",
-        "wrong",
-        "false alarms",
-    )
-    rows = [
+    from benchmarks.failover import COSTS, costs, layers, quantiles
+
+    columns = ("class", "n", "sensed p50", "p95", "max ms", "goal", "by", "back p50", "p95 ms", "answer p95")
+    times = [
         (
-            name,
-            *(str(each.n), f"{each.sensed_ms.p50:.1f}", f"{each.sensed_ms.p95:.1f}", f"{each.sensed_ms.max:.1f}"),
-            *(f"{each.back_ms.p50:.0f}", f"{each.back_ms.p95:.0f}", f"{each.answer_ms.p95:.1f}"),
-            *map(str, (each.cut, each.lost, each.late, each.wrong, each.false_suspicions)),
+            *(name, str(each.n), *quantiles(each.sensed_ms, "p50", "p95", "max")),
+            "-" if each.goal_ms is None else f"{each.goal_ms:.0f}",
+            layers(each),
+            *(*quantiles(each.back_ms, "p50", "p95"), *quantiles(each.answer_ms, "p95")),
         )
         for name, each in classes.items()
     ]
-    print_table("Failures as the nodes sense them", columns, rows)
+    print_table("Failures as the nodes sense them", columns, times)
+    print_table("What they cost", COSTS, [costs(name, each) for name, each in classes.items()])
 
 
 def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
     """Print what was measured beside what was predicted, by mask and by setting."""
+    from benchmarks.accuracy import is_as_predicted
+
     columns = (
         "mask",
         "rows",
@@ -209,7 +199,7 @@ def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
         "late",
         "settled ms",
     )
-    odd = [each for each in found.masks if each.lost or not found.rows == each.n == each.labels_equal]
+    odd = [each for each in found.masks if not is_as_predicted(each, found.rows)]
     listed = found.masks if len(found.masks) <= masks else (odd or found.masks)[:masks]
     rows = [
         (

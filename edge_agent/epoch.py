@@ -30,9 +30,19 @@ def next_epoch(file: Path, after: int | None = None) -> int:
             output.flush()
             os.fsync(output.fileno())
         fresh.replace(file)
+        _sync(file.parent)
     except OSError as error:
         raise EpochError(f"{file}: cannot keep the epoch there ({error.strerror}): choose another `state`") from error
     return epoch
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder to the disk: the new name of a file in it may wait for seconds otherwise."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def last_epoch(file: Path) -> int:

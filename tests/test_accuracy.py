@@ -2,6 +2,10 @@
 
 import itertools
 import json
+import os
+import re
+import signal
+import subprocess
 from dataclasses import replace
 
 import msgspec
@@ -9,10 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import command
 
-from benchmarks.accuracy import NotAsPredicted, chosen_masks, gray_order, measure, require_as_predicted
+from benchmarks.accuracy import NotAsPredicted, chosen_masks, gray_order, require_as_predicted
 from benchmarks.fleet import FLAT_OUT, running_trial
 from benchmarks.hands import LocalHands
+from benchmarks.measuring import Measuring
 from broker.errors import FogError
 from export.failures import combinations_of, masks, probabilities
 
@@ -36,6 +42,17 @@ def test_masks_are_drawn_without_repetition_and_the_same_for_the_same_seed(count
     assert found == chosen_masks(ORDER, SETTINGS, count, seed)
 
 
+@given(st.integers(0, 30))
+def test_a_draw_has_each_node_alive_and_dead_however_reliable_it_is(seed):
+    order = tuple("abcdefgh")
+    settings = [(0.995, 0.99, 0.98, 0.97, 0.95, 0.95, 0.95, 0.95), (1.0,) * 8]
+    for count in (9, 30):
+        drawn = chosen_masks(order, settings, count, seed)
+        assert len(set(drawn)) == count
+        for position in range(8):
+            assert {mask[position] for mask in drawn} == {"0", "1"}
+
+
 def test_likely_masks_are_drawn_first():
     drawn = [mask for seed in range(200) for mask in chosen_masks(ORDER, SETTINGS, 1, seed)]
     assert drawn.count("111") > 100
@@ -47,6 +64,10 @@ def test_a_mask_that_does_not_fit_is_refused():
         with pytest.raises(FogError, match="for each of f1, f2, e1"):
             chosen_masks(ORDER, SETTINGS, None, 0, [wrong])
     assert chosen_masks(ORDER, SETTINGS, None, 0, ["000", "101", "000"]) == ["101", "000"]
+
+
+def measure(trial, by, some, progress=lambda *_: None, told=lambda _: None, known=None):
+    return Measuring(trial, LocalHands(trial.agents), by, known).run(some, progress, told, 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +83,7 @@ def test_a_fleet_answers_as_predicted_under_every_mask(bundle, prediction, by, b
     some = gray_order(masks(3))
     seen = []
     with running_trial(bundle.path, broker=str(broker), rate=FLAT_OUT, window=16) as trial:
-        found = measure(trial, LocalHands(trial.agents), by, some, lambda done, total, mask: seen.append((done, mask)))
+        found = measure(trial, by, some, lambda done, total, mask: seen.append((done, mask)))
     require_as_predicted(found)
     assert [each.mask for each in found.masks] == some
     assert seen == [*enumerate(some), (8, "")]
@@ -79,7 +100,7 @@ def test_a_fleet_answers_as_predicted_under_every_mask(bundle, prediction, by, b
 
 def test_masks_that_were_left_out_are_told_by_what_is_covered(bundle, broker):
     with running_trial(bundle.path, broker=str(broker), rate=FLAT_OUT, rows=20) as trial:
-        found = measure(trial, LocalHands(trial.agents), "kill", ["111", "011"], lambda *_: None)
+        found = measure(trial, "kill", ["111", "011"])
         hazardous = [bundle.manifest.settings["hazardous"][node] for node in bundle.manifest.order]
     share = probabilities(combinations_of(3), hazardous)[[0, 4]]
     assert found.average["hazardous"].covered == pytest.approx(share.sum(), abs=1e-5)
@@ -91,11 +112,25 @@ def test_masks_that_were_left_out_are_told_by_what_is_covered(bundle, broker):
 def test_a_label_that_was_not_predicted_is_found(bundle, broker):
     with running_trial(bundle.path, broker=str(broker), rate=FLAT_OUT, rows=30) as trial:
         wrong = {**trial.predicted, "110": (trial.predicted["110"] + 1) % len(bundle.manifest.labels)}
-        found = measure(
-            replace(trial, predicted=wrong), LocalHands(trial.agents), "kill", ["111", "110"], lambda *_: None
-        )
+        found = measure(replace(trial, predicted=wrong), "kill", ["111", "110"])
     with pytest.raises(NotAsPredicted, match="1 of 2 masks are not as predicted: 110: 30 of 30 labels differ"):
         require_as_predicted(found)
+
+
+def test_what_was_as_predicted_is_not_measured_again_and_what_was_not_is(bundle, broker):
+    some = ["111", "110", "101"]
+    with running_trial(bundle.path, broker=str(broker), rate=FLAT_OUT, rows=30) as trial:
+        stages = []
+        first = measure(trial, "kill", some, told=stages.append)
+        assert [len(each.masks) for each in stages] == [0, 1, 2, 3]
+        known = {each.mask: each for each in first.masks}
+        known["110"] = msgspec.structs.replace(known["110"], labels_equal=29)
+        known["111"] = msgspec.structs.replace(known["111"], settled_ms=-1.0)
+        second = measure(trial, "kill", some, known=known)
+    assert second.average == first.average
+    by_mask = {each.mask: each for each in second.masks}
+    assert by_mask["111"].settled_ms == -1.0
+    assert by_mask["110"].labels_equal == 30
 
 
 def test_the_command_writes_what_it_prints(fogguard, bundle, tmp_path):
@@ -109,3 +144,17 @@ def test_the_command_writes_what_it_prints(fogguard, bundle, tmp_path):
     refused = fogguard("bench", "accuracy", bundle.path, "--mask", "10")
     assert refused.returncode == 2
     assert "--mask '10'" in refused.stderr
+
+
+def test_by_hand_the_operator_is_asked_for_each_mask(bundle, tmp_path):
+    options = ("--by", "hand", "--mask", "111", "--mask", "011", "--mask", "110", "--rows", "50", "--json", "a.json")
+    asking = [command("fogguard"), "bench", "accuracy", bundle.path, *options]
+    with subprocess.Popen(asking, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        pids = {}
+        for line in running.stderr:
+            pids.update(re.findall(r"(f1|e1) (\d+)", line) if "stand for devices" in line else ())
+            for what, node in re.findall(r"^(unplug|plug in) (\w+) now", line):
+                os.kill(int(pids[node]), signal.SIGSTOP if what == "unplug" else signal.SIGCONT)
+    assert running.returncode == 0
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert [(each["mask"], each["labels_equal"]) for each in found["masks"]] == [("111", 50), ("110", 50), ("011", 50)]

@@ -149,7 +149,7 @@ def test_wrong_wishes_are_one_sentence(fogguard, bundle, tmp_path):
         ("s.toml --random", "say what is to happen, one of three"),
         ("nothing.toml", "nothing.toml: cannot be read (No such file or directory)"),
         ("--random --setting stormy", "--setting 'stormy': the bundle's settings are"),
-        ("--random --by unplug", "--by unplug cannot be done to this fleet: kill, stop, freeze can"),
+        ("--random --by unplug", "--by unplug cannot be done to this fleet: kill, stop, freeze, restart can"),
         ("--random --external --broker mqtt://127.0.0.1:9", "nothing can be done to them from here: only --by-hand"),
         ("--random --external", "name the broker where the agents are"),
         ("--random --json d.json", "is there already, and is no drill to go on with"),
@@ -262,6 +262,19 @@ def test_an_operator_is_told_what_to_unplug_and_whatever_he_does_is_seen(bundle,
     alone = bundle.manifest.mask_key(set(bundle.manifest.order) - {first})
     assert masks(found)[alone]["labels_equal"] == masks(found)[alone]["n"] > 50
     assert "accuracy" in shown.shown
+
+
+def test_a_drill_elsewhere_begins_with_whoever_is_there(fogguard, bundle, tmp_path):
+    with foreign_fleet(bundle, tmp_path / "fleet") as (url, agents):
+        agents.kill(["f1"])
+        place = ("--external", "--broker", url, "--fleet", "house")
+        done = fogguard("drill", bundle.path, "--by-hand", *place, "--hold", "30s", "--for", "4s", "--json", "d.json")
+        assert done.returncode == 0, done.stderr
+    found = told(tmp_path)
+    require_whole(found)
+    assert found["stretches"][-1]["mask"] == "011"
+    assert masks(found)["011"]["labels_equal"] == masks(found)["011"]["n"] > 50
+    assert [(each["node"], each["state"]) for each in found["changes"]][:1] == [("f1", "dead")]
 
 
 def test_the_sink_unplugged_by_mistake_is_waited_for(bundle, tmp_path):

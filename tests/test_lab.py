@@ -192,6 +192,8 @@ def test_a_slow_device_has_its_share_of_the_processor(lab):
     lab("slow", "d1", "--cpu", 10)
     assert lab.state("d1")["state"] == "processor 10 %"
     assert 0.02 < float(lab("ssh", "d1", SPIN)) < 0.2
+    lab("slow", "d1", "--cpu", 2)
+    assert lab.state("d1")["state"] == "processor 2 %"
     lab("heal", "d1")
     assert float(lab("ssh", "d1", SPIN)) > 0.2
     assert lab.state("d1")["state"] == "on"

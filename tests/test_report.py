@@ -77,7 +77,23 @@ def failover():
     spread = {"n": 3, "p50": 1.0, "p95": 2.0, "max": 30.0}
     times = {"sensed_ms": spread, "first_answer_ms": spread, "back_ms": spread, "answer_ms": spread}
     counts = {"n": 3, "cut": 0, "lost": 1, "late": 0, "wrong": 0, "false_suspicions": 0}
-    return {**HEAD, "classes": {"kill": {**times, **counts, "gap_accuracy": 0.9}}}
+    failure = {
+        "node": "f1",
+        "feeds": 1,
+        "sensed_ms": {"cloud": 30.0},
+        "layers": {"cloud": "will"},
+        "first_answer_ms": 31.0,
+        "new_mask_ms": None,
+        "back_ms": 400.0,
+        "gap_steps": 3,
+        "gap_right": 2.5,
+        "gap_as_predicted": 3,
+        "incomplete": 0,
+    }
+    each = [{**failure, **counts}]
+    passing = {**times, **counts, "lost": 0, "sensed_ms": None, "answer_ms": None, "gap_accuracy": 0.0}
+    killed = {**times, **counts, "gap_accuracy": 0.9, "each": each, "goal_ms": 30.0, "layers": {"will": 1}}
+    return {**HEAD, "classes": {"kill": killed, "broker-kill": passing}}
 
 
 def latency():
@@ -97,7 +113,7 @@ def latency():
 RESULTS = {
     "drill": (drilled(), 4, "bad"),
     "accuracy": (accuracy(), 1, "good"),
-    "failover": (failover(), 1, "bad"),
+    "failover": (failover(), 2, "bad"),
     "latency": (latency(), 1, ""),
     "soak": ({**HEAD, **msgspec.to_builtins(Soaked(planned_s=1.0, seed=0))}, 0, "good"),
     "demo": (json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text()), 4, "good"),
@@ -128,10 +144,27 @@ def test_what_happened_in_a_drill_can_be_read(tmp_path):
     page, text = (tmp_path / "page.html").read_text(), (tmp_path / "page.md").read_text()
     assert "| 01 | 200 | 199 | 1 | 0 | 0 | 0 | 0 | 80.00 | 0.00 | 180 of 190 |" in text
     assert "799 of 800" not in page  # the course says 599 were answered
-    assert "4 s, not over yet: 599 of 800 steps answered, 770 of 780 labels as predicted, 1 steps lost" in page
+    assert "Cut short after 4 s. 4 s: 599 of 800 steps answered, 770 of 780 labels as predicted, 1 steps lost" in page
     assert "that was e1, not &lt;f1&gt;" in page
     assert "every node is a process on this machine" in page.lower()
     assert page.count('<tr class="bad">') == 1
+
+
+def test_a_class_that_misses_its_goal_is_marked(tmp_path):
+    result = failover()
+    for each, p95 in zip(result["classes"].values(), (30.1, 30.0), strict=True):
+        each.update(lost=0, goal_ms=30.0, sensed_ms={"n": 30, "p50": 5.0, "p95": p95, "max": 40.0})
+    report = report_of(result, "r.json")
+    assert not report.ok
+    assert "not every class was sensed within its goal" in report.verdict
+    (times,) = [section for section in report.sections if section.title == "Times, ms"]
+    assert times.bad == {0}
+
+
+def test_failures_measured_by_an_earlier_fogguard_can_be_drawn(tmp_path):
+    result = failover()
+    result["classes"] = {"kill": {k: v for k, v in result["classes"]["kill"].items() if k not in ("each", "layers")}}
+    assert write_page(result, "r.json", tmp_path / "page.html") == [tmp_path / "page.html", tmp_path / "page.md"]
 
 
 def test_a_drill_that_has_just_begun_can_be_drawn(tmp_path):

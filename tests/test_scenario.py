@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.drilled import Course, Tally, quantile_ms
-from benchmarks.scenario import LOCAL_VERBS, Plan, ScenarioError, by_chance, load_scenario, next_change_s, wanted
+from benchmarks.scenario import (
+    LAB_VERBS,
+    LOCAL_VERBS,
+    Harm,
+    Plan,
+    ScenarioError,
+    by_chance,
+    load_scenario,
+    next_change_s,
+    wanted,
+)
 
 TEXT = """
 seconds = 40
@@ -17,22 +27,22 @@ events = [
 """
 
 
-def scenario(tmp_path, bundle, text):
+def scenario(tmp_path, bundle, text, verbs=LOCAL_VERBS):
     file = tmp_path / "s.toml"
     file.write_text(text)
-    return load_scenario(file, bundle.manifest, LOCAL_VERBS)
+    return load_scenario(file, bundle.manifest, verbs)
 
 
 def test_a_scenario_is_played_in_the_order_of_time_and_begins_again(tmp_path, bundle):
     plan = scenario(tmp_path, bundle, TEXT)
     assert [wanted(plan, at) for at in (0, 10, 16, 20, 39.9, 40, 51)] == [
         {},
-        {"f1": "kill"},
-        {"f1": "kill", "e1": "freeze"},
-        {"e1": "freeze"},
-        {"e1": "freeze"},
+        {"f1": Harm("kill")},
+        {"f1": Harm("kill"), "e1": Harm("freeze")},
+        {"e1": Harm("freeze")},
+        {"e1": Harm("freeze")},
         {},
-        {"f1": "kill"},
+        {"f1": Harm("kill")},
     ]
     assert [next_change_s(plan, at) for at in (0, 10, 15.5, 20, 40)] == [10, 15.5, 20, 40, 50]
 
@@ -41,9 +51,19 @@ def test_a_scenario_lasts_ten_seconds_longer_than_its_last_event(tmp_path, bundl
     assert scenario(tmp_path, bundle, 'events = [{ at = 5, do = "stop", node = "f2" }]').seconds == 15
 
 
+def test_an_event_says_how_slow_or_lossy_or_it_is_as_usual(tmp_path, bundle):
+    text = """events = [
+      { at = 0, do = "slow", node = "f1", percent = 2.5 },
+      { at = 1, do = "lossy", node = "e1" },
+    ]"""
+    assert wanted(scenario(tmp_path, bundle, text, LAB_VERBS), 1) == {"f1": Harm("slow", 2.5), "e1": Harm("lossy", 10)}
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        ('events = [{ at = 5, do = "kill", node = "f1", percent = 5 }]', "kill has no percent: slow, lossy have"),
+        ('events = [{ at = 5, do = "kill", node = "f1", percent = 101 }]', "<= 100"),
         ("events = []", "length >= 1"),
         ('events = [{ at = 5, do = "kill", node = "f9" }]', "f9 is no node that can fail: those are f1, f2, e1"),
         ('events = [{ at = 5, do = "unplug", node = "f1" }]', "unplug cannot be done to this fleet: kill, stop"),
@@ -59,11 +79,11 @@ def test_a_scenario_that_cannot_be_played_is_refused(tmp_path, bundle, text, sen
 
 
 def test_chance_lets_each_node_be_alive_as_often_as_the_setting_says(bundle):
-    plan = by_chance(bundle.manifest, "hazardous", 5.0, "freeze", 3)
+    plan = by_chance(bundle.manifest, "hazardous", 5.0, Harm("freeze"), 3)
     draws = [wanted(plan, 5.0 * k) for k in range(4000)]
     for node, r in bundle.manifest.settings["hazardous"].items():
         assert sum(node not in each for each in draws) / 4000 == pytest.approx(r, abs=0.025)
-    assert {verb for each in draws for verb in each.values()} == {"freeze"}
+    assert {harm for each in draws for harm in each.values()} == {Harm("freeze")}
     both = sum("f1" in each and "e1" in each for each in draws) / 4000
     assert both == pytest.approx(0.1 * 0.2, abs=0.01)  # one does not tell the other
 
@@ -78,7 +98,7 @@ def test_chance_is_the_same_for_the_same_seed_until_the_next_change(seed, at_s, 
 
 def test_an_unknown_setting_is_refused(bundle):
     with pytest.raises(ScenarioError, match="'stormy': the bundle's settings are no_failure, normal, poor, hazardous"):
-        by_chance(bundle.manifest, "stormy", 5.0, "kill", 0)
+        by_chance(bundle.manifest, "stormy", 5.0, Harm("kill"), 0)
 
 
 @given(st.lists(st.tuples(st.floats(0, 50_000), st.booleans()), min_size=1, max_size=40))

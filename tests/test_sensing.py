@@ -1,7 +1,6 @@
 """Fleets of real processes on real brokers whose nodes freeze, whose links are cut, and whose brokers go away."""
 
 import contextlib
-import json
 import socket
 import subprocess
 import time
@@ -46,18 +45,6 @@ def test_a_frozen_node_costs_no_waiting_and_is_used_again_when_it_thaws(bundle, 
         assert frozen.latency_ms.p95 < bundle.manifest.deadlines_ms["cloud"] / 2
         trial.agents.thaw(["f1"])
         measured(trial, "f1 back", everyone)
-
-
-def test_failures_are_sensed_soon_and_nothing_is_lost(fogguard, bundle, tmp_path):
-    done = fogguard("bench", "failover", bundle.path, "--times", 3, "--steps", 50, "--json", "f.json")
-    assert done.returncode == 0, done.stderr
-    classes = json.loads((tmp_path / "f.json").read_text())["classes"]
-    assert set(classes) == {"kill", "freeze"}
-    for each in classes.values():
-        assert each["sensed_ms"]["n"] == 6  # f1 feeds one node, f2 two, e1 three
-        assert (each["lost"], each["cut"], each["wrong"]) == (0, 0, 0)
-    assert classes["kill"]["sensed_ms"]["p50"] < 100
-    assert 100 < classes["freeze"]["sensed_ms"]["p50"] < 1000
 
 
 def test_a_fleet_follows_its_brokers_and_answers_on(bundle):

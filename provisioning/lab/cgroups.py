@@ -5,6 +5,7 @@ older machines have in a hierarchy of the first version.
 """
 
 import contextlib
+import math
 import os
 import time
 from functools import cache
@@ -13,7 +14,8 @@ from pathlib import Path
 from broker.errors import FailureFound
 from provisioning.lab.layout import Device, Lab, LabError
 
-_PERIOD_US = 20_000
+_PERIOD_US, _LEAST_US = 20_000, 1_000
+_QUOTA, _PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"
 
 
 @cache
@@ -110,31 +112,35 @@ def is_frozen(lab: Lab, device: Device) -> bool:
 
 def limit_processor(lab: Lab, device: Device, percent: float | None) -> None:
     """Let a device have so many percent of one core, or all again."""
-    file, text = _quota(lab, device, percent)
+    period_us = _period_us(percent)
+    quota_us = round(period_us * percent / 100) if percent else None
+    second, *first = groups_of(lab, device)
     try:
-        file.write_text(text)
+        if first:
+            (first[0] / _QUOTA).write_text("-1")  # a quota above the new period would be refused
+            (first[0] / _PERIOD).write_text(str(period_us))
+            (first[0] / _QUOTA).write_text(str(quota_us or -1))
+        else:
+            (second / "cpu.max").write_text(f"{quota_us or 'max'} {period_us}")
     except OSError as error:
-        raise LabError(f"{device.name}: this machine's cgroups do not limit the processor ({file})") from error
+        raise LabError(
+            f"{device.name}: this machine's cgroups do not limit the processor ({error.strerror})"
+        ) from error
 
 
 def processor_limit(lab: Lab, device: Device) -> float | None:
     """Return how many percent of a core a device may have, if that is limited."""
-    file, _ = _quota(lab, device, None)
+    second, *first = groups_of(lab, device)
     with contextlib.suppress(OSError):
-        quota = file.read_text().split()[0]
-        return None if quota in ("max", "-1") else 100 * int(quota) / _PERIOD_US
+        files = [first[0] / _QUOTA, first[0] / _PERIOD] if first else [second / "cpu.max"]
+        quota, period = " ".join(file.read_text() for file in files).split()
+        return None if quota in ("max", "-1") else round(100 * int(quota) / int(period), 2)
     return None
 
 
-def _quota(lab: Lab, device: Device, percent: float | None) -> tuple[Path, str]:
-    """Return the file with the limit, and what to write."""
-    quota = int(_PERIOD_US * percent / 100) if percent else 0
-    second, *first = groups_of(lab, device)
-    if not first:
-        return second / "cpu.max", f"{quota or 'max'} {_PERIOD_US}"
-    if percent:
-        (first[0] / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
-    return first[0] / "cpu.cfs_quota_us", str(quota or -1)
+def _period_us(percent: float | None) -> int:
+    """Return over how long a share of the processor is reckoned: the kernel gives no less than a millisecond of it."""
+    return _PERIOD_US if percent is None else max(_PERIOD_US, math.ceil(_LEAST_US * 100 / percent))
 
 
 def memory_mb(lab: Lab, device: Device) -> float:

@@ -1,0 +1,152 @@
+"""`fogguard bench accuracy` and `failover`: nodes are made to fail; each imports what it needs when it is used."""
+
+from typing import Annotated, Any, Literal
+
+import typer
+from msgspec.structs import asdict
+
+from benchmarks.options import (
+    BrokerChoice,
+    BundlePath,
+    External,
+    FleetName,
+    Json,
+    LabName,
+    PlugList,
+    Rate,
+    TlsFolder,
+    Window,
+    require_writable,
+)
+from broker.errors import FogError
+
+
+def accuracy(
+    bundle: BundlePath,
+    by: Annotated[
+        Literal["kill", "stop", "freeze", "cut", "unplug", "power", "hand"],
+        typer.Option(
+            help="How nodes fail: cut, unplug in a lab; power by --plug; by hand, you are told what to unplug."
+        ),
+    ] = "kill",
+    masks: Annotated[int | None, typer.Option(help="How many, drawn. [default: all]", min=1)] = None,
+    mask: Annotated[list[str] | None, typer.Option(help="Only this one, such as 101; may be repeated.")] = None,
+    rows: Annotated[int, typer.Option("--rows", "--steps", help="Of the test rows, under each mask.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the draw of masks.", min=0)] = 0,
+    window: Window = 16,
+    broker: BrokerChoice = None,
+    fleet: FleetName = None,
+    external: External = False,
+    lab: LabName = None,
+    plug: PlugList = None,
+    tls: TlsFolder = None,
+    json: Json = None,
+) -> None:
+    """Put a fleet into every node failure combination, and compare its answers with the predicted ones.
+
+    Nodes fail and come back one at a time. Only rows count that are fed once every living node sees who is dead. The
+    file that --json names is whole at any moment, and the same command goes on where it was ended.
+    """
+    import msgspec
+
+    from benchmarks import accuracy
+    from benchmarks.environment import head
+    from benchmarks.fleet import FLAT_OUT
+    from benchmarks.keeping import Keeper, cut_short
+    from benchmarks.measuring import Measuring
+    from benchmarks.place import able, emulated_at, patience_s, place_of, trial_at
+    from benchmarks.terminal import print_accuracy, progress_bar, say
+    from benchmarks.timeline import topology
+    from edge_agent.bundle import load
+
+    require_writable(json)
+    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab, plugs=plug or ())
+    how = able(place, by, by_hand=True)
+    start = head(emulated=emulated_at(place))
+    found = load(bundle)
+    manifest = found.manifest
+    settings = [[setting[node] for node in manifest.order] for setting in manifest.settings.values()]
+    some = accuracy.chosen_masks(manifest.order, settings, masks, seed, mask or ())
+    about = {"bundle": found.id.hex(), "fog": manifest.name, "topology": topology(manifest), "planned": len(some)}
+    before = cut_short(json, {"bundle": found.id.hex(), "by": how, "planned": len(some)}) or {"masks": []}
+    known = {each.mask: each for each in msgspec.convert(before["masks"], list[accuracy.MaskAccuracy])}
+    keeper = Keeper(json, start, about)
+    options: dict[str, Any] = {"rate": FLAT_OUT, "window": window, "rows": rows, "progress": say}
+    with trial_at(place, bundle, by_hand=by == "hand", **options) as (trial, hands), progress_bar("masks") as update:
+        measuring = Measuring(trial, hands, how, known)
+        result = measuring.run(some, update, lambda so_far: keeper.keep(lambda: asdict(so_far)), patience_s(how))
+    print_accuracy(result)
+    keeper.finish(asdict(result))
+    accuracy.require_as_predicted(result)
+
+
+def failover(
+    bundle: BundlePath,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOW,…",
+            help="kill, stop, freeze, restart, broker-kill; in a lab also cut, unplug, slow=PERCENT of a core, "
+            "lossy=PERCENT of the packets, reboot, broker-unplug; power by --plug; hand; all. [default: kill,freeze]",
+        ),
+    ] = None,
+    times: Annotated[int, typer.Option(help="How many failures of each kind.", min=1)] = 30,
+    steps: Annotated[int, typer.Option(help="How many to measure after each.", min=1)] = 100,
+    hold: Annotated[float, typer.Option(help="For how many seconds a node is slow or lossy.", min=0.1)] = 3.0,
+    rate: Rate = 200.0,
+    broker: BrokerChoice = None,
+    fleet: FleetName = None,
+    external: External = False,
+    lab: LabName = None,
+    plug: PlugList = None,
+    tls: TlsFolder = None,
+    json: Json = None,
+) -> None:
+    """Let the nodes of a fleet fail in turn, and time how soon the others sense it and what it costs.
+
+    The file that --json names is whole at any moment; the same command goes on with the classes that it does not hold.
+    """
+    import msgspec
+
+    from benchmarks.environment import head
+    from benchmarks.episodes import Series
+    from benchmarks.failover import Failover, ways
+    from benchmarks.keeping import Keeper, cut_short
+    from benchmarks.place import emulated_at, patience_s, place_of, trial_at, within_reach
+    from benchmarks.terminal import print_failovers, say
+    from benchmarks.timeline import topology
+    from edge_agent.bundle import load
+
+    require_writable(json)
+    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab, plugs=plug or ())
+    chosen = ways(by or ["kill,freeze"], (*place.verbs, "hand"), place.broker_verbs)
+    is_by_hand = any(way.harm.verb == "hand" for way in chosen)
+    if is_by_hand and len(chosen) > 1:
+        raise FogError("--by hand: by hand alone, in a run of its own")
+    start = head(emulated=emulated_at(place))
+    found = load(bundle)
+    same = {"bundle": found.id.hex(), "rate": rate, "times": times, "steps": steps, "hold_s": hold}
+    before = cut_short(json, same) or {"classes": {}}
+    classes = {
+        name: each for name, each in msgspec.convert(before["classes"], dict[str, Failover]).items() if each.n == times
+    }
+    keeper = Keeper(json, start, {**same, "topology": topology(found.manifest)})
+    with trial_at(place, bundle, by_hand=is_by_hand, rate=rate, progress=say) as (trial, hands):
+        trial.driver.begin("all alive", frozenset(trial.bundle.manifest.order))
+        trial.driver.settle(by_all=True)
+        for way in [way for way in chosen if way.name not in classes]:
+
+            def told(so_far: Failover, name: str = way.name) -> None:
+                classes[name] = so_far
+                keeper.keep(lambda: {"classes": classes})
+
+            series = Series(
+                *(trial, hands, way, within_reach(place, way.harm.verb, found.manifest.order)),
+                steps=steps,
+                hold_s=hold,
+                one_clock=place.has_one_clock,
+                patience_s=patience_s(way.harm.verb),
+            )
+            told(series.run(times, told, say))
+    print_failovers(classes)
+    keeper.finish({"classes": classes})

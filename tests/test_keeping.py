@@ -1,0 +1,93 @@
+"""Measurements that are killed at any moment: the file is whole, the report can be drawn, the same command goes on."""
+
+import json
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support import command
+
+from benchmarks.environment import head
+from benchmarks.keeping import Keeper, cut_short
+from broker.errors import FogError
+
+
+def test_a_result_is_written_at_most_once_a_second_and_whole_at_the_end(tmp_path):
+    file = tmp_path / "r.json"
+    keeper, asked = Keeper(file, head(), {"bundle": "b"}), []
+
+    def body(n):
+        asked.append(n)
+        return {"n": n}
+
+    for n in range(5):
+        keeper.keep(lambda n=n: body(n))
+    assert asked == [0]
+    assert {"n": 0, "bundle": "b", "finished": False}.items() <= json.loads(file.read_text()).items()
+    assert cut_short(file, {"bundle": "b"})["n"] == 0
+    with pytest.raises(FogError, match="holds another measurement, cut short, with another bundle"):
+        cut_short(file, {"bundle": "c"})
+    keeper.finish({"n": 5})
+    assert {"n": 5, "finished": True}.items() <= json.loads(file.read_text()).items()
+    assert cut_short(file, {"bundle": "c"}) is None  # it is replaced, as ever
+
+
+def test_what_is_no_result_is_nothing_to_go_on_with(tmp_path):
+    for text in ("", "[]", "{", '{"command": "an old one"}'):
+        (tmp_path / "r.json").write_text(text)
+        assert cut_short(tmp_path / "r.json", {}) is None
+    assert cut_short(tmp_path / "none.json", {}) is None
+    assert cut_short(None, {}) is None
+
+
+def killed_after(folder, seconds, *words):
+    """Run a command, SIGKILL it so many seconds after its file is there, and return what stands in that."""
+    file = folder / "r.json"
+    with (folder / "log").open("w") as log:
+        running = subprocess.Popen(
+            [command("fogguard"), *map(str, words), "--json", "r.json"], cwd=folder, stdout=log, stderr=log
+        )
+    ends_s = time.monotonic() + 60
+    while not file.exists():
+        assert running.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < ends_s
+        time.sleep(0.01)
+    time.sleep(seconds)
+    assert running.poll() is None, (folder / "log").read_text()
+    agents = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True).stdout.split()
+    running.kill()
+    running.wait()
+    while any(Path("/proc", pid).exists() for pid in agents):  # those of this machine end with their harness
+        assert time.monotonic() < ends_s
+        time.sleep(0.01)
+    return json.loads(file.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "words", "result"),
+    [
+        ("accuracy", ("--rows", 1000, "--by", "stop"), "masks"),
+        ("failover", ("--by", "freeze,kill", "--times", 8), "classes"),
+    ],
+)
+def test_a_benchmark_that_is_killed_leaves_a_report_up_to_that_second_and_goes_on(
+    fogguard, bundle, tmp_path, kind, words, result
+):
+    chance = random.Random(3)
+    for _ in range(3):
+        found = killed_after(tmp_path, chance.uniform(0, 2.5), "bench", kind, bundle.path, *words)
+        assert found["finished"] is False
+        drawn = fogguard("report", "r.json", "--out", "r.html")
+        assert drawn.returncode == 0, drawn.stderr
+        assert f"Cut short after {found['elapsed_s']:.0f} s" in (tmp_path / "r.html").read_text()
+    done = fogguard("bench", kind, bundle.path, *words, "--json", "r.json")
+    assert done.returncode == 0, done.stderr
+    whole = json.loads((tmp_path / "r.json").read_text())
+    assert whole["finished"]
+    assert len(whole[result]) == {"accuracy": 8, "failover": 2}[kind]
+    if kind == "accuracy":
+        known = {each["mask"]: each for each in found["masks"]}
+        assert all(each == known.get(each["mask"], each) for each in whole["masks"])
