@@ -68,7 +68,8 @@ def accuracy(
     settings = [[setting[node] for node in manifest.order] for setting in manifest.settings.values()]
     some = accuracy.chosen_masks(manifest.order, settings, masks, seed, mask or ())
     about = {"bundle": found.id.hex(), "fog": manifest.name, "topology": topology(manifest), "planned": len(some)}
-    before = cut_short(json, {"bundle": found.id.hex(), "by": how, "planned": len(some)}) or {"masks": []}
+    same = {"bundle": found.id.hex(), "emulated": start.emulated, "by": how, "planned": len(some)}
+    before = cut_short(json, same) or {"masks": []}
     known = {each.mask: each for each in msgspec.convert(before["masks"], list[accuracy.MaskAccuracy])}
     keeper = Keeper(json, start, about)
     options: dict[str, Any] = {"rate": FLAT_OUT, "window": window, "rows": rows, "progress": say}
@@ -126,12 +127,13 @@ def failover(
     start = head(emulated=emulated_at(place))
     found = load(bundle)
     same = {"bundle": found.id.hex(), "rate": rate, "times": times, "steps": steps, "hold_s": hold}
-    before = cut_short(json, same) or {"classes": {}}
+    before = cut_short(json, {**same, "emulated": start.emulated}) or {"classes": {}}
     classes = {
         name: each for name, each in msgspec.convert(before["classes"], dict[str, Failover]).items() if each.n == times
     }
     keeper = Keeper(json, start, {**same, "topology": topology(found.manifest)})
     with trial_at(place, bundle, by_hand=is_by_hand, rate=rate, progress=say) as (trial, hands):
+        keeper.keep(lambda: {"classes": classes})
         trial.driver.begin("all alive", frozenset(trial.bundle.manifest.order))
         trial.driver.settle(by_all=True)
         for way in [way for way in chosen if way.name not in classes]:
