@@ -4,7 +4,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from edge_agent.host import Host, parse_host, read_host
+from edge_agent.host import Host
+from edge_agent.proc import parse_host, read_host
 
 PI = {
     "proc/meminfo": "MemTotal:        8245076 kB\nMemFree:         6300000 kB\nMemAvailable:    7340032 kB",
