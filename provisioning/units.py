@@ -64,8 +64,9 @@ Type=notify
 ExecStart=/opt/fogguard/current/agent{arguments}
 # It looks again which bundles it is to have.
 ExecReload=/bin/sh -c 'kill -HUP ${{MAINPID}}'
-# The watchdog has ended it: its last will cannot know that it hung.
-ExecStopPost=/bin/sh -c '[ "$SERVICE_RESULT" != watchdog ] || exec /opt/fogguard/current/agent{arguments} --hung'
+# The watchdog has ended it: its last will cannot know that it hung. As root (+), for what stops a service is given no
+# credentials; it reads them where the service had them.
+ExecStopPost=+/bin/sh -c '[ "$SERVICE_RESULT" != watchdog ] || exec /opt/fogguard/current/agent{arguments} --hung'
 Restart=always
 RestartSec=1
 WatchdogSec=5

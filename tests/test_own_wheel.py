@@ -129,24 +129,23 @@ def test_another_provider_compiles_before_the_switch_as_the_agent_would_and_serv
     subprocess.run([*pip, *target, "onnxruntime-openvino==1.24.1"], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     plain = fleet.file.read_text()
-    fleet.file.write_text(plain.replace("[devices.f1]\n", '[devices.f1]\nprovider = "openvino"\n'))
-    refused = fleet.provision("apply", fleet.bundle.path, code=1)
-    assert "has no OpenVINOExecutionProvider here: it has" in reasons(refused)["f1"]
-    fleet.file.write_text(fleet.file.read_text().replace("[devices.f1]\n", f'[devices.f1]\nwheel = "{wheel}"\n'))
-    report = fleet.provision("apply", fleet.bundle.path)
-    assert re.search(r"golden rows within \S+ \(limit 1e-02\), OpenVINOExecutionProvider", reasons(report)["f1"])
-    (engine,) = fleet.shell(
-        "f1", "find /var/lib/private/fogguard/engines -name '*.blob' -printf '%p %T@ %u\n'"
-    ).splitlines()
-    require_answers(fleet, fleet.bundle)
-    assert "libopenvino_intel_cpu_plugin" in fleet.shell(
-        "f1", "cat /proc/$(systemctl show -P MainPID fogguard-agent)/maps"
-    )
-    fleet.shell("f1", "systemctl restart fogguard-agent")  # finds what was compiled
-    require_answers(fleet, fleet.bundle)
-    found = fleet.shell("f1", "find /var/lib/private/fogguard/engines -name '*.blob' -printf '%p %T@ %u\n'")
-    assert found == engine
-    fleet.file.write_text(plain)
+    kept = "find /var/lib/private/fogguard/engines -name '*.blob' -printf '%p %u\n'"
+    try:
+        fleet.file.write_text(plain.replace("[devices.f1]\n", '[devices.f1]\nprovider = "openvino"\n'))
+        refused = fleet.provision("apply", fleet.bundle.path, code=1)
+        assert "has no OpenVINOExecutionProvider here: it has" in reasons(refused)["f1"]
+        fleet.file.write_text(fleet.file.read_text().replace("[devices.f1]\n", f'[devices.f1]\nwheel = "{wheel}"\n'))
+        report = fleet.provision("apply", fleet.bundle.path)
+        assert re.search(r"golden rows within \S+ \(limit 1e-02\), OpenVINOExecutionProvider", reasons(report)["f1"])
+        (engine,) = fleet.shell("f1", kept).splitlines()
+        require_answers(fleet, fleet.bundle)
+        serves = "cat /proc/$(systemctl show -P MainPID fogguard-agent)/maps"
+        assert "libopenvino_intel_cpu_plugin" in fleet.shell("f1", serves)
+        fleet.shell("f1", "systemctl restart fogguard-agent")
+        require_answers(fleet, fleet.bundle)
+        assert fleet.shell("f1", kept).splitlines() == [engine]  # the service looks where the self-test compiled
+    finally:
+        fleet.file.write_text(plain)
     fleet.provision("apply", fleet.bundle.path)
     require_answers(fleet, fleet.bundle)
 

@@ -133,7 +133,7 @@ def openvino(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="onnxruntime-openvino has wheels for x86-64 alone")
-def test_a_provider_that_compiles_does_so_once_before_it_serves(openvino, bundle, tmp_path):
+def test_a_provider_that_compiles_says_so_once_before_it_serves(openvino, bundle, tmp_path):
     file = tmp_path / "f1.json"
     file.write_bytes(msgspec.json.encode(config(bundle, tmp_path, "openvino")))
 

@@ -323,6 +323,20 @@ def test_an_agent_that_refuses_what_all_are_about_to_run_lets_all_go_back_and_no
     fleet.provision("apply", fleet.bundle.path)
 
 
+def test_an_agent_that_hangs_is_ended_by_its_watchdog_which_tells_the_fleet_why(fleet):
+    told = []
+    (url,) = parse_urls(load_inventory(fleet.file).broker_url)
+    tls = files_of(fleet.folder / "pki", "watcher")
+    hear = lambda _topic, payload: told.append(json.loads(payload))  # noqa: E731
+    with Link(url, "watcher", subscriptions=[(Topics(NAME).status("f1"), 1)], on_message=hear, tls=tls) as link:
+        link.connect()
+        assert link.poll_until(lambda: told, 5)
+        fleet.shell("f1", "systemctl kill -s STOP fogguard-agent")
+        assert link.poll_until(lambda: told[-1].get("reason") == "hung", 30), told
+        assert link.poll_until(lambda: told[-1]["online"], 30), told
+    assert told[-1]["epoch"] > told[0]["epoch"]
+
+
 def test_a_sensor_beside_a_node_feeds_the_fleet_also_when_that_node_is_down(fleet):
     plain, answers = fleet.file.read_text(), []
     fleet.shell("e1", "mkfifo -m 644 /srv/iot")
