@@ -83,6 +83,7 @@ def test_an_absent_source_contributes_exactly_nothing(bundle):
     np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.slow
 def test_exporting_twice_gives_the_same_bytes(bundle, run_path, tmp_path):
     other_process = [command("fogguard"), "export", str(run_path), "--out", "again"]
     subprocess.run(other_process, cwd=tmp_path, check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
@@ -199,6 +200,7 @@ def test_a_device_verifies_its_own_files_only(bundle_copy):
         loaded.verify()
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_leaves_the_old_bundle_and_no_rest(bundle_copy, run_path, tmp_path, monkeypatch):
     before = load(bundle_copy).sha256
     monkeypatch.setitem(TOLERANCES, "float32", -1.0)

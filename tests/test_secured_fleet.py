@@ -90,6 +90,7 @@ def test_the_operator_asks_a_node_and_hears_its_reply(fleet):
     assert re.search(r"f9 of fleet house says nothing within 5 s", " ".join(done.stderr.split()))
 
 
+@pytest.mark.slow
 def test_the_latency_of_a_secured_fleet_is_measured_as_feeder_operator_and_watcher(fleet):
     url, folder = fleet
     where = ["--external", "--broker", str(url), "--fleet", "house", "--tls", "pki"]
