@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from broker.errors import FogError
+from broker.tls import files_of
 from edge_agent.agent import report_hung, run
 from edge_agent.config import load_config
 from edge_agent.service import HangUp, StopSignal, Supervisor, log_to_stderr
@@ -24,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--hung", action="store_true", help="only publish that the node hung; for systemd's ExecStopPost"
     )
     parser.add_argument(
+        "--keys", type=Path, help="with --hung: the folder of its certificate and key, if not as configured"
+    )
+    parser.add_argument(
         "--self-test", action="store_true", help="only compare the graph's outputs with the bundle's golden ones"
     )
     parser.add_argument("--bundle", help="with --self-test: another bundle than the configuration's")
@@ -33,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_config(options.config)
         if options.hung:
-            report_hung(config)
+            tls = files_of(options.keys, config.node) if options.keys else config.tls
+            report_hung(msgspec.structs.replace(config, tls=tls))
         elif options.self_test:
             from edge_agent.selftest import self_test  # what serves has no use for it
 

@@ -64,9 +64,9 @@ Type=notify
 ExecStart=/opt/fogguard/current/agent{arguments}
 # It looks again which bundles it is to have.
 ExecReload=/bin/sh -c 'kill -HUP ${{MAINPID}}'
-# The watchdog has ended it: its last will cannot know that it hung. As root (+), for what stops a service is given no
-# credentials; it reads them where the service had them.
-ExecStopPost=+/bin/sh -c '[ "$SERVICE_RESULT" != watchdog ] || exec /opt/fogguard/current/agent{arguments} --hung'
+# The watchdog has ended it: its last will cannot know that it hung. What stops a service is given no credentials, so
+# root (+) reads them where they lie.
+ExecStopPost=+/bin/sh -c '[ "$SERVICE_RESULT" != watchdog ] || exec /opt/fogguard/current/agent{arguments} --hung{keys}'
 Restart=always
 RestartSec=1
 WatchdogSec=5
@@ -146,6 +146,7 @@ def _files_of(inventory: Inventory, node: str, service: str) -> Files:
         broker=BROKER,
         state=state_of(service),
         credentials=_credentials(folder, secrets),
+        keys=f" --keys {folder}" if secrets else "",
         hardening=_HARDENING,
         devices=devices + ("" if inventory.provider_of(node).is_cpu else _COMPILING),
     )

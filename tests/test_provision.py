@@ -325,6 +325,7 @@ def test_an_agent_that_refuses_what_all_are_about_to_run_lets_all_go_back_and_no
 
 def test_an_agent_that_hangs_is_ended_by_its_watchdog_which_tells_the_fleet_why(fleet):
     told = []
+    fleet.provision("apply", fleet.bundle.path)
     (url,) = parse_urls(load_inventory(fleet.file).broker_url)
     tls = files_of(fleet.folder / "pki", "watcher")
     hear = lambda _topic, payload: told.append(json.loads(payload))  # noqa: E731
