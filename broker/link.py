@@ -290,6 +290,7 @@ class Link:
         try:
             self._attempt(self._brokers.candidates(time.monotonic()))
         except OSError as error:
+            self._retry.on_silence()
             _log.warning("%s; trying again", self._why(error))
 
     def _why(self, error: OSError) -> str:

@@ -34,6 +34,10 @@ class Retry:
         self._due_s = now_s + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LAST_PAUSE_S)
 
+    def on_silence(self) -> None:
+        """Take in that nobody answered it: the broker was gone, so no other client had ended the connections before."""
+        self._brief_lives = 0
+
     def on_up(self, now_s: float) -> None:
         """Take in that it succeeded."""
         self._up_since_s = now_s

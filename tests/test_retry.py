@@ -31,3 +31,14 @@ def test_five_brief_lives_in_a_row_are_somebody_else_s_work():
 
 def test_one_long_life_in_between_is_a_broker_that_comes_and_goes():
     assert not lives(1, 1, 1, 1, 5, 1, 1).is_contested
+
+
+def test_a_broker_that_was_gone_in_between_is_no_other_client_either():
+    retry, now_s = Retry(), 0.0
+    for _ in range(9):
+        retry.on_up(now_s)
+        retry.on_lost(now_s + 1)
+        assert not retry.is_contested
+        retry.on_attempt(now_s + 1)
+        retry.on_silence()
+        now_s += 2
