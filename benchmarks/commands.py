@@ -115,6 +115,7 @@ def latency(
     from benchmarks import latency
     from benchmarks.culprits import require_none
     from benchmarks.environment import head
+    from benchmarks.keeping import Keeper
     from benchmarks.place import emulated_at, place_of
     from benchmarks.running_view import print_examined
     from benchmarks.terminal import print_latency, say
@@ -127,13 +128,14 @@ def latency(
     start = head(emulated=here if place.local else emulated_at(place))
     rates = None if offered is None else rates_of(offered)
     path = bundle or newest_bundle()
+    keeper = Keeper(json, start, {})
     if place.local:
-        found = latency.measure(path, broker, steps, window, rounds, say, beside, min_seconds, rates)
+        found = latency.measure(path, broker, steps, window, rounds, say, beside, min_seconds, rates, keeper.keep)
         print_latency(found)
     else:
-        found = latency.measure_there(place, path, steps, min_seconds, rates, say)
+        found = latency.measure_there(place, path, steps, min_seconds, rates, say, keeper.keep)
     print_examined(found)
-    write(json, found, start)
+    keeper.finish(found)
     require_none(found["findings"])
 
 

@@ -21,7 +21,7 @@ from benchmarks.memory import rss_mb
 from benchmarks.place import Place
 from benchmarks.probe import AgentWire, FloorWire, Probe, Round, StepLost
 from benchmarks.reached import Reached
-from benchmarks.running import examine
+from benchmarks.running import Keep, examine
 from broker.errors import FogError
 from broker.frame import Vector
 from broker.link import Link
@@ -50,6 +50,7 @@ def measure(
     beside: str | None = None,
     min_seconds: float = 0.0,
     offered: Sequence[float] | None = (),
+    keep: Keep = lambda _body: None,
 ) -> dict[str, Any]:
     """Start a fleet of the bundle in `path` and the bare relay of its graphs; time them in turns.
 
@@ -63,6 +64,7 @@ def measure(
         beside: A command that takes its turn in each round (`measure_beside`).
         min_seconds: How long to feed steps one by one for their stages, at the least (`examine`).
         offered: The loads to offer then.
+        keep: As `examine` calls it, once the rounds are over.
     """
     bundle = load(path)
     bundle.verify()
@@ -88,26 +90,32 @@ def measure(
             floors.append(_figures(floor.round(steps, window)))
             if beside is not None:
                 others.append(measure_beside(beside, url))
-        resident_mb = {node: rss_mb(pid) for node, pid in agents.pids.items()}
-        examined = examine(Reached(bundle, url, FLEET, sensed, is_here=True), steps, min_seconds, offered, progress)
-    return {
-        **examined,
-        "bundle": bundle.id.hex(),
-        "steps": steps,
-        "window": window,
-        "rounds": rounds,
-        **_medians(found),
-        "floor": {**_medians(floors), "ratio": _ratios(found, floors)},
-        "beside": {"command": beside, **_medians(others), "ratio": _ratios(found, others)} if others else None,
-        "each_round": [_ratios([ours], [theirs]) for ours, theirs in zip(found, floors, strict=True)],
-        "rss_mb": resident_mb,
-        "ready_s": ready_s,
-        "idle_cpu_percent": idle_cpu_percent,
-    }
+        timed = {
+            "bundle": bundle.id.hex(),
+            "steps": steps,
+            "window": window,
+            "rounds": rounds,
+            **_medians(found),
+            "floor": {**_medians(floors), "ratio": _ratios(found, floors)},
+            "beside": {"command": beside, **_medians(others), "ratio": _ratios(found, others)} if others else None,
+            "each_round": [_ratios([ours], [theirs]) for ours, theirs in zip(found, floors, strict=True)],
+            "rss_mb": {node: rss_mb(pid) for node, pid in agents.pids.items()},
+            "ready_s": ready_s,
+            "idle_cpu_percent": idle_cpu_percent,
+        }
+        reached = Reached(bundle, url, FLEET, sensed, is_here=True)
+        kept: Keep = lambda body: keep(lambda: {**body(), **timed})  # noqa: E731
+        return {**examine(reached, steps, min_seconds, offered, progress, kept), **timed}
 
 
 def measure_there(
-    place: Place, path: Path, steps: int, min_seconds: float, offered: Sequence[float] | None, progress: Progress
+    place: Place,
+    path: Path,
+    steps: int,
+    min_seconds: float,
+    offered: Sequence[float] | None,
+    progress: Progress,
+    keep: Keep = lambda _body: None,
 ) -> dict[str, Any]:
     """Time a fleet that runs elsewhere: a lab's devices, or real ones (`examine`).
 
@@ -122,7 +130,9 @@ def measure_there(
     fleet = require_name(place.fleet or bundle.manifest.name, "fleet")
     first, *_ = parse_urls(place.broker or "")
     reached = Reached(bundle, first, fleet, noise_of(bundle), place.tls)
-    return {"bundle": bundle.id.hex(), "steps": steps, **examine(reached, steps, min_seconds, offered, progress)}
+    told = {"bundle": bundle.id.hex(), "steps": steps}
+    kept: Keep = lambda body: keep(lambda: {**told, **body()})  # noqa: E731
+    return {**told, **examine(reached, steps, min_seconds, offered, progress, kept)}
 
 
 def _figures(found: Round) -> Figures:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from benchmarks import culprits
 from benchmarks.clocks import SAME, Offset, Ping, during, offset_of
-from benchmarks.culprits import Finding, Judged
+from benchmarks.culprits import Finding
 from benchmarks.hosts import Look, summarised
 from benchmarks.loads import offer
 from benchmarks.overhearing import WATCHED, overhear
@@ -38,6 +38,7 @@ _PINGS: Final = 8
 _SPEEDS: Final = 3
 _ROUNDS: Final = 9
 Progress = Callable[[str], None]
+Keep = Callable[[Callable[[], dict[str, Any]]], None]
 
 
 class _Watch(NamedTuple):
@@ -56,7 +57,12 @@ class _Watch(NamedTuple):
 
 
 def examine(
-    reached: Reached, steps: int, min_seconds: float, offered: Sequence[float] | None, progress: Progress
+    reached: Reached,
+    steps: int,
+    min_seconds: float,
+    offered: Sequence[float] | None,
+    progress: Progress,
+    keep: Keep = lambda _body: None,
 ) -> dict[str, Any]:
     """Return everything about a running fleet's time.
 
@@ -66,44 +72,48 @@ def examine(
         min_seconds: How long to do so, at the least.
         offered: Rates to offer then, in steps a second; doubled until it bears no more if None.
         progress: Told what is being done.
+        keep: Called now and then, never while steps are timed, with what returns all that is known by then.
     """
     manifest = reached.bundle.manifest
     nodes = list(manifest.nodes)
     progress("timing the whole network in one process on this machine")
     whole_ms = time_whole(reached.bundle, reached.sensed, max(steps, _WARM_UP))
     here_ms = {node: load_session(reached.bundle, node).mean_ms(time.thread_time) for node in nodes}
+    found: dict[str, Any] = {
+        "fog": manifest.name,
+        "topology": topology(manifest),
+        "whole_ms": whole_ms,
+        "bytes": bytes_of(reached.bundle),
+        "judged": {},
+        "findings": [],
+        "loads": [],
+    }
+
+    def known(watch: _Watch) -> dict[str, Any]:
+        return {**found, **_times(watch, manifest), "infer_ms": {"there": watch.medians_ms(), "here": here_ms}}
+
     with reached.operator() as operator:
         running = {node: each.reply.bundle for node, each in operator.ask(nodes, "ping").items()}
-        findings = culprits.other_bundles(reached.bundle.id.hex(), running)
+        found["findings"] += culprits.other_bundles(reached.bundle.id.hex(), running)
         before = _metrics(operator, nodes)
         progress(f"{steps} steps one by one, for at least {min_seconds:.0f} s")
         with reached.probe() as probe:
-            watch = _watch(probe, operator, nodes, steps, min_seconds, reached.is_here)
-        after = _metrics(operator, nodes)
-        findings += culprits.corrupt_links(before, after)
-    judged: dict[str, Judged] = {}
+            kept = lambda watch: keep(lambda: known(watch))  # noqa: E731
+            watch = _watch(probe, operator, nodes, steps, min_seconds, reached.is_here, kept)
+        found["findings"] += culprits.corrupt_links(before, _metrics(operator, nodes))
     if watch.batches and not watch.unanswered:
         progress(f"computing {WATCHED} steps again")
-        judged = judge(reached.bundle, overhear(reached))
-    infer_ms = {"there": watch.medians_ms(), "here": here_ms}
-    findings += [*culprits.wrong_nodes(judged), *_slow(watch, manifest, infer_ms)]
-    found = {
-        "fog": manifest.name,
-        "topology": topology(manifest),
-        **_times(watch, manifest),
-        "whole_ms": whole_ms,
-        "infer_ms": infer_ms,
-        "bytes": bytes_of(reached.bundle),
-        "judged": judged,
-        "findings": findings,
-        "loads": [],
-    }
-    if not findings and not watch.unanswered:
+        found["judged"] = judge(reached.bundle, overhear(reached))
+    found["findings"] += culprits.wrong_nodes(found["judged"])
+    found["findings"] += _slow(watch, manifest, {"there": watch.medians_ms(), "here": here_ms})
+    if not found["findings"] and not watch.unanswered:
         progress("with and without the questions that this harness asks")
         found["harness_overhead"] = _overhead(reached, nodes, min(steps, 2 * BATCH))
     if not watch.unanswered:
-        found["loads"] = list(offer(reached, offered, progress))
-    return found
+        for load in offer(reached, offered, progress):
+            found["loads"].append(load)
+            keep(lambda: known(watch))
+    return known(watch)
 
 
 def _slow(watch: _Watch, manifest: Manifest, infer_ms: Mapping[str, Mapping[str, float]]) -> list[Finding]:
@@ -139,9 +149,15 @@ def _metrics(operator: Operator, nodes: Sequence[str]) -> dict[str, Metrics]:
 
 
 def _watch(
-    probe: Probe, operator: Operator, nodes: Sequence[str], steps: int, min_seconds: float, is_here: bool
+    probe: Probe,
+    operator: Operator,
+    nodes: Sequence[str],
+    steps: int,
+    min_seconds: float,
+    is_here: bool,
+    keep: Callable[[_Watch], None],
 ) -> _Watch:
-    """Feed steps one by one in batches, and ask in between for what the nodes remember of each."""
+    """Feed steps one by one in batches, and ask in between for what the nodes remember of them."""
     looks: dict[str, list[Look]] = {node: [] for node in nodes}
     trips_ms: dict[str, list[float]] = {node: [] for node in nodes}
     infer_ms: dict[str, list[float]] = {node: [] for node in nodes}
@@ -163,6 +179,7 @@ def _watch(
             drifted = {node: during(earlier[node], clocks[node]) for node in nodes}
             watch.batches.append(Batch(fed, _traces(operator, nodes, fed), drifted))
             _look(operator, nodes, looks)
+            keep(watch)
     except StepLost:
         return watch._replace(unanswered=1)
     return watch

@@ -91,3 +91,14 @@ def test_a_benchmark_that_is_killed_leaves_a_report_up_to_that_second_and_goes_o
     if kind == "accuracy":
         known = {each["mask"]: each for each in found["masks"]}
         assert all(each == known.get(each["mask"], each) for each in whole["masks"])
+
+
+@pytest.mark.slow
+def test_a_timing_that_is_killed_leaves_a_report_up_to_that_second(fogguard, bundle, tmp_path):
+    words = ("--steps", 100, "--rounds", 1, "--min-seconds", 60, "--offered", "50")
+    found = killed_after(tmp_path, 2, "bench", "latency", bundle.path, *words)
+    assert found["finished"] is False
+    assert found["n"] > 0
+    drawn = fogguard("report", "r.json", "--out", "r.html")
+    assert drawn.returncode == 0, drawn.stderr
+    assert f"Cut short after {found['elapsed_s']:.0f} s" in (tmp_path / "r.html").read_text()
