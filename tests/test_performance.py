@@ -100,3 +100,42 @@ def test_provisioning():
     readme = (ROOT / "README.md").read_text()
     for what in ("bare", "again", "one node's weights", "rollback"):
         assert f"{found[what]:.1f} s" in readme
+
+
+def told(spread, key):
+    return f"{spread[key]:.1f}" if spread else "-"
+
+
+def test_masks_on_virtual_devices():
+    for name, masks in (("health-cut", 8), ("health-kill", 8), ("camera-cut", 30)):
+        found = result(f"lab-accuracy-{name}")
+        each = found["masks"]
+        equal, n, lost, late = (sum(mask[key] for mask in each) for key in ("labels_equal", "n", "lost", "late"))
+        apart = max(abs(setting["measured"] - setting["predicted"]) for setting in found["average"].values())
+        row(name.replace("-", ", "), len(each), f"{equal} of {n}", lost, late, f"{100 * apart:.2f}")
+        assert len({mask["mask"] for mask in each}) == masks
+        assert (equal, lost) == (n, 0)
+        assert apart <= 0.001
+
+
+def test_failures_of_virtual_devices():
+    for by, found in result("lab-failover")["classes"].items():
+        row(
+            *(by, found["n"], *(told(found["sensed_ms"], key) for key in ("p50", "p95", "max")), found["unsensed"]),
+            *(told(found["first_answer_ms"], "p95"), told(found["back_ms"], "p50")),
+            *(found["lost"], found["late"], found["wrong"], found["false_suspicions"]),
+        )
+        assert found["n"] >= 30
+        assert found["wrong"] == 0
+        if found["goal_ms"] is not None:
+            assert found["sensed_ms"]["p95"] <= found["goal_ms"]
+
+
+def test_steps_of_virtual_devices_and_what_measuring_costs():
+    for name, what in (("latency", "processes"), ("lab-latency", "virtual devices")):
+        found = result(name)
+        answers = (f"{found['answers_ms'][key]:.2f}" for key in ("p50", "p95", "p99", "p99.9"))
+        most = max(load["offered_per_s"] for load in found["loads"] if load["borne"])
+        row(what, found["n"], *answers, f"{most:.0f}", f"{100 * found['harness_overhead']:.1f} %")
+        assert found["findings"] == []
+        assert found["harness_overhead"] <= 0.03
