@@ -136,7 +136,11 @@ def test_a_killed_device_keeps_what_was_not_synced(lab):
 
 def connected(address):
     connection = socket.create_connection((address, 22), 5)
-    assert connection.recv(100).startswith(b"SSH-")
+    try:
+        assert connection.recv(100).startswith(b"SSH-")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
