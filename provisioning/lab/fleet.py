@@ -37,8 +37,8 @@ def up(lab: Lab, progress: Progress) -> None:
     with locked(store.folder_of(lab.name)), contextlib.ExitStack() as undo:
         if store.find(lab.name):
             raise LabError(f"lab {lab.name} has just been made by somebody else")
+        undo.callback(_take_down, lab)  # before anything is there: Ctrl-C may come in between
         store.keep(lab)
-        undo.callback(_take_down, lab)
         _make(lab, progress)
         boot(lab, lab.devices, progress)
         store.keep(msgspec.structs.replace(lab, whole=True))
