@@ -2,10 +2,6 @@
 
 import itertools
 import json
-import os
-import re
-import signal
-import subprocess
 from dataclasses import replace
 
 import msgspec
@@ -13,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import command
+from support import operated
 
 from benchmarks.accuracy import NotAsPredicted, chosen_masks, gray_order, require_as_predicted
 from benchmarks.fleet import FLAT_OUT, running_trial
@@ -148,13 +144,6 @@ def test_the_command_writes_what_it_prints(fogguard, bundle, tmp_path):
 
 def test_by_hand_the_operator_is_asked_for_each_mask(bundle, tmp_path):
     options = ("--by", "hand", "--mask", "111", "--mask", "011", "--mask", "110", "--rows", "50", "--json", "a.json")
-    asking = [command("fogguard"), "bench", "accuracy", bundle.path, *options]
-    with subprocess.Popen(asking, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
-        pids = {}
-        for line in running.stderr:
-            pids.update(re.findall(r"(f1|e1) (\d+)", line) if "stand for devices" in line else ())
-            for what, node in re.findall(r"^(unplug|plug in) (\w+) now", line):
-                os.kill(int(pids[node]), signal.SIGSTOP if what == "unplug" else signal.SIGCONT)
-    assert running.returncode == 0
+    assert operated(tmp_path, "bench", "accuracy", bundle.path, *options) == 0
     found = json.loads((tmp_path / "a.json").read_text())
     assert [(each["mask"], each["labels_equal"]) for each in found["masks"]] == [("111", 50), ("110", 50), ("011", 50)]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support import operated
 
 from benchmarks.driver import Noticed
 from benchmarks.episodes import sensed_by
@@ -120,3 +121,12 @@ def test_failures_are_sensed_soon_and_nothing_is_lost(fogguard, bundle, tmp_path
     assert set(classes["freeze"]["layers"]) <= {"beat", "deadline"}
     assert classes["broker-kill"]["back_ms"]["n"] == 3
     assert classes["broker-kill"]["wrong"] == 0
+
+
+def test_by_hand_the_operator_is_asked_and_what_he_does_is_timed(bundle, tmp_path):
+    options = ("--by", "hand", "--times", "3", "--steps", "20", "--json", "f.json")
+    assert operated(tmp_path, "bench", "failover", bundle.path, *options) == 0
+    found = json.loads((tmp_path / "f.json").read_text())["classes"]["hand"]
+    assert [each["node"] for each in found["each"]] == ["f1", "f2", "e1"]
+    assert (found["sensed_ms"]["n"], found["unsensed"], found["lost"], found["wrong"]) == (6, 0, 0, 0)
+    assert found["sensed_first_ms"]["p50"] >= 0
