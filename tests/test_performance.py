@@ -107,7 +107,7 @@ def told(spread, key):
 
 
 def test_masks_on_virtual_devices():
-    for name, masks in (("health-cut", 8), ("health-kill", 8), ("camera-cut", 30)):
+    for name, masks in (("health-cut", 8), ("health-kill", 8), ("camera-cut", 30), ("camera-stop", 256)):
         found = result(f"lab-accuracy-{name}")
         each = found["masks"]
         equal, n, lost, late = (sum(mask[key] for mask in each) for key in ("labels_equal", "n", "lost", "late"))
