@@ -81,8 +81,11 @@ WantedBy=multi-user.target
 """
 
 # Groups mean nothing among users of its own; which devices there are, and who opens them, is the device's own rule.
+# Until 252.7 systemd's ProtectClock allows the clock's device, and by that no other (systemd#18142); without it the
+# clock stays out of reach all the same: no capability, and no @clock, which is @privileged.
 _DEVICES: Final = """\
 PrivateDevices=no
+ProtectClock=no
 PrivateUsers=no
 SupplementaryGroups={groups}
 """
