@@ -6,6 +6,7 @@ reads from the same place. Should paho change inside, plain messages go its way 
 """
 
 import contextlib
+import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -24,6 +25,8 @@ class Client(mqtt.Client):
 
     on_plain: Callable[[str, bytes], None]
     """Called with topic and payload of each plain message; of all others paho's `on_message` is."""
+    reach: Callable[[str, int], socket.socket]
+    """Connects to a host's port; paho's own way waits for a name for as long as the system does."""
     _ahead = b""
     _position = 0
 
@@ -35,6 +38,9 @@ class Client(mqtt.Client):
     def forget_read_ahead(self) -> None:
         """Begin anew: what was read belongs to a connection that is gone."""
         self._ahead, self._position = b"", 0
+
+    def _create_socket_connection(self) -> socket.socket:
+        return self.reach(self._host, self._port)
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Take one packet, or what has come of it."""

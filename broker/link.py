@@ -1,13 +1,14 @@
 """The link to a broker: all of paho-mqtt that the rest of the project sees.
 
-One thread owns a link and drives it by calling `poll`; no other thread exists. An exception in a message
-handler is therefore raised where `poll` was called, not lost in a network thread. The guarantee is that of
-MQTT with QoS 0: what arrives is whole and in order for each topic, and anything may be missing; nothing is
-queued while the broker is away, or for longer than a moment while it does not read.
+One thread owns a link and drives it by calling `poll`; no other exists, but to ask where a named host is. An
+exception in a message handler is therefore raised where `poll` was called, not lost in a network thread. The
+guarantee is that of MQTT with QoS 0: what arrives is whole and in order for each topic, and anything may be missing;
+nothing is queued while the broker is away, or for longer than a moment while it does not read.
 """
 
 import logging
 import select
+import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -24,14 +25,16 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from broker.brokers import Brokers
 from broker.client import Client
 from broker.errors import FailureFound, FogError
+from broker.lookup import Lookup
 from broker.message import Message, Request
 from broker.retry import Retry
-from broker.sockets import send_at_once, shut
+from broker.sockets import connected, send_at_once, shut
 from broker.tls import Tls, TlsError, client_context, explain, load_files
 from broker.url import BrokerUrl
 
 _log = logging.getLogger("fogguard.link")
 _HANDSHAKE_S: Final = 5.0
+_LOOKUP_S: Final = 1.0  # and the next attempt goes on waiting for the answer
 _BLOCKED_S: Final = 2.0  # what no traffic can be waited for meanwhile: a host that has lost its power does not refuse
 HASTY_HANDSHAKE_S: Final = 0.4  # if another broker stands by
 _STALE_S: Final = 0.25
@@ -93,6 +96,8 @@ class Link:
         """Grows with whatever is read, each attempt to connect and each loss: a link that moves is not hung."""
         self._brokers = Brokers([url, *others])
         self._handshake_s = handshake_s or (HASTY_HANDSHAKE_S if others else _HANDSHAKE_S)
+        self._lookup = Lookup()
+        self._lookup_s = _LOOKUP_S
         self._unread_since_s: float | None = None
         if requests is not None:
             subscriptions = [*subscriptions, (requests[0], 1)]
@@ -117,6 +122,7 @@ class Link:
         self._failure: FogError | None = None
         client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
         client.connect_timeout = blocked_s
+        client.reach = self._reach
         client.on_socket_open = self._opened
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
@@ -147,7 +153,7 @@ class Link:
     def connect(self, timeout_s: float = _HANDSHAKE_S) -> None:
         """Return once the link is up; raises LinkError if it is not within `timeout_s` seconds."""
         try:
-            self._attempt(self._brokers.all())
+            self._attempt(self._brokers.all(), timeout_s)
         except OSError as error:
             raise LinkError(self._why(error)) from error
         if not self.poll_until(lambda: self.is_up, timeout_s):
@@ -260,9 +266,10 @@ class Link:
             self._client.on_publish = None
         return is_over and self.is_up and sent.mid not in refused
 
-    def _attempt(self, urls: Sequence[BrokerUrl]) -> None:
+    def _attempt(self, urls: Sequence[BrokerUrl], lookup_s: float) -> None:
         """Begin a connection to the first of `urls` that takes one; raises OSError if none does."""
         self.activity += 1
+        self._lookup_s = lookup_s
         if self._last_will is not None:
             will = self._last_will()
             self._client.will_set(will.topic, will.payload, qos=1, retain=True)
@@ -288,10 +295,13 @@ class Link:
             return
         self._retry.on_attempt(time.monotonic())
         try:
-            self._attempt(self._brokers.candidates(time.monotonic()))
+            self._attempt(self._brokers.candidates(time.monotonic()), min(self._handshake_s, _LOOKUP_S))
         except OSError as error:
             self._retry.on_silence()
             _log.warning("%s; trying again", self._why(error))
+
+    def _reach(self, host: str, port: int) -> socket.socket:
+        return connected(self._lookup.addresses(host, port, self._lookup_s), self._client.connect_timeout)
 
     def _why(self, error: OSError) -> str:
         """Return what it means that no connection came about."""

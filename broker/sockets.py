@@ -7,9 +7,26 @@ messages in a row cost 40 ms at each hop.
 import contextlib
 import socket
 import sys
+import time
+from collections.abc import Sequence
 from typing import Any, Final
 
+from broker.lookup import Address
+
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None) if sys.platform == "linux" else None
+
+
+def connected(addresses: Sequence[Address], timeout_s: float) -> socket.socket:
+    """Return a connection to the first address that takes one, each given its share of the time; raises OSError."""
+    ends_s = time.monotonic() + timeout_s
+    failure = OSError("it has no address")
+    for position, (*_, where) in enumerate(addresses):
+        share_s = (ends_s - time.monotonic()) / (len(addresses) - position)
+        try:
+            return socket.create_connection(where[:2], max(0.01, share_s))
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 def send_at_once(connection: Any) -> None:

@@ -60,6 +60,7 @@ def heard(kind, chunks):
     thread.start()
     messages, plain = [], []
     client = kind(CallbackAPIVersion.VERSION2, client_id="x", protocol=mqtt.MQTTv5)
+    client.reach = lambda host, port: socket.create_connection((host, port))
     client.on_message = lambda _c, _u, message: messages.append((message.topic, bytes(message.payload)))
     client.on_plain = lambda topic, payload: (messages.append((topic, payload)), plain.append(topic))
     try:
