@@ -45,6 +45,7 @@ from broker.topics import require_name
 from edge_agent.bundle import Manifest
 from edge_agent.config import require_provider
 from edge_agent.provider import CPU, Provider, provider_of
+from provisioning.hosts import is_host, require_host
 from provisioning.pki import write_whole
 from provisioning.places import Place, brought, require_groups, require_sources
 
@@ -148,7 +149,9 @@ class Inventory:
         """Raise InventoryError unless each node of the bundle is on one device, and each source is a sensor."""
         carried = {device.node for device in self.devices.values() if device.node}
         if missing := [node for node in manifest.nodes if node not in carried]:
-            raise InventoryError(f"no device carries {', '.join(missing)}: write `node = …` below one of [devices.…]")
+            what = f"no device carries {', '.join(missing)}: write `node = …` below one of [devices.…]"
+            unknown = ", ".join(sorted(carried - manifest.nodes.keys()))
+            raise InventoryError(f"{what}; the bundle has no node {unknown}" if unknown else what)
         if extra := sorted(carried - manifest.nodes.keys()):
             raise InventoryError(f"the bundle has no node {', '.join(extra)}: it has {', '.join(manifest.nodes)}")
         if extra := sorted(self.sources.keys() - manifest.sensors.keys()):
@@ -158,16 +161,23 @@ class Inventory:
 def load_inventory(path: Path) -> Inventory:
     """Read and check an inventory; raises InventoryError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise InventoryError(f"{path}: cannot be read ({reason}): `fogguard provision init` writes one") from error
     try:
-        file = msgspec.convert(tomllib.loads(text), File)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        said = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise InventoryError(f"{path}: {error}") from error
+    try:
+        file = msgspec.convert(said, File)
+    except msgspec.ValidationError as error:
+        raise InventoryError(f"{path}: {_located(str(error), said)}") from error
     _require_sound(path, file)
     folder = path.resolve().parent
+    known_hosts = folder / Path(file.known_hosts).expanduser()
+    if known_hosts.is_dir():
+        raise InventoryError(f"{path}: known_hosts {file.known_hosts!r} is a folder: name a file, new or not")
     devices = {
         name: msgspec.structs.replace(each, key=_resolved(folder, each.key), wheel=_resolved(folder, each.wheel))
         for name, each in file.devices.items()
@@ -177,9 +187,26 @@ def load_inventory(path: Path) -> Inventory:
         devices=devices,
         broker=file.broker,
         sources={name: _source_resolved(folder, each) for name, each in file.sources.items()},
-        known_hosts=folder / Path(file.known_hosts).expanduser(),
+        known_hosts=known_hosts,
         pki=folder / Path(file.pki).expanduser() if file.pki else None,
     )
+
+
+def _located(error: str, said: Mapping[str, Any]) -> str:
+    """Return what msgspec says of a table, with the table's name, which it leaves out."""
+    for kind, tables in ((Device, "devices"), (Place, "sources")):
+        if f"`$.{tables}[...]" in error:
+            wrong = next(name for name, table in said[tables].items() if not _is_a(kind, table))
+            return error.replace("[...]", f".{wrong}", 1)
+    return error
+
+
+def _is_a(kind: type[msgspec.Struct], table: object) -> bool:
+    try:
+        msgspec.convert(table, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def with_wheels(inventory: Inventory, wheels: Mapping[str, Path]) -> Inventory:
@@ -199,6 +226,9 @@ def _require_sound(path: Path, file: File) -> None:
     carrier: dict[str, str] = {}
     for name, device in file.devices.items():
         require_name(name, f"{path}: device")
+        require_host(device.address, f"{path}: devices.{name}.address")
+        if device.jump:
+            Login.parse(device.jump, f"{path}: devices.{name}.jump")
         require_provider(device.provider, f"{path}: devices.{name}.provider")
         require_groups(device.groups, f"{path}: devices.{name}")
         if not device.node:
@@ -211,6 +241,8 @@ def _require_sound(path: Path, file: File) -> None:
     for where, name in wanted.items():
         if name not in file.devices:
             raise InventoryError(f"{path}: {where}.device is {name!r}, and there is no [devices.{name}]")
+    if file.broker.address:
+        require_host(file.broker.address, f"{path}: broker.address")
     require_sources(path, file.sources)
     places = [(device.address, device.port, device.jump) for device in file.devices.values()]
     if twice := next((place for place in places if places.count(place) > 1), None):
@@ -237,8 +269,8 @@ class Login(msgspec.Struct, frozen=True):
         user, at, place = text.rpartition("@")
         host, colon, port = place.rpartition(":") if not place.endswith("]") else (place, "", "")
         host, port = (host, port) if colon else (place, "22")
-        if not at or not user or not host.strip("[]") or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise InventoryError(f"{what} {text!r}: write USER@HOST or USER@HOST:PORT")
+        if not at or not user or not is_host(host.strip("[]")) or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise InventoryError(f"{what} {text!r}: write USER@HOST or USER@HOST:PORT, an IPv6 address in brackets")
         return cls(user, host.strip("[]"), int(port))
 
 

@@ -58,13 +58,47 @@ def test_paths_are_relative_to_the_file_and_the_broker_is_where_its_device_is(wr
         ('tier = "edge"', 'tier = "roof"', r"Invalid enum value 'roof'.*devices"),
         ('kind = "replay"', "", "missing required field `kind`"),
         ("[broker]", "[broker", "Expected ']'"),
-        ('user = "pi"', "", "missing required field `user`"),
+        ('user = "pi"', "", r"missing required field `user` - at `\$\.devices\.e1`"),
+        ('key = "keys/id"', "port = true", r"got `bool` - at `\$\.devices\.e1\.port`"),
+        ('key = "keys/id"', 'proxy = "x"', r"unknown field `proxy` - at `\$\.devices\.e1`"),
+        ('kind = "replay"', 'kind = "csv"\nrate = "10"', r"got `str` - at `\$\.sources\.iot\.rate`"),
+        ('address = "10.0.0.1"', 'address = "10.0.0.1:2222"', r"devices\.e1\.address '10\.0\.0\.1:2222': .*port = …"),
+        ('address = "10.0.0.1"', 'address = "pi@10.0.0.1"', r"devices\.e1\.address 'pi@10\.0\.0\.1': .*user = …"),
+        ('address = "10.0.0.1"', 'address = "ssh://10.0.0.1"', r"devices\.e1\.address 'ssh://10\.0\.0\.1': write"),
+        ('address = "10.0.0.1"', 'address = "10.0.0.256"', r"devices\.e1\.address '10\.0\.0\.256': write"),
+        ('address = "10.0.0.1"', 'address = "[fd00::1]"', r"devices\.e1\.address '\[fd00::1\]': .*without brackets"),
+        ("port = 1883", 'port = 1883\naddress = "mqtt://10.0.0.9"', r"broker\.address 'mqtt://10\.0\.0\.9': write"),
+        ('key = "keys/id"', 'jump = "bastion"', r"devices\.e1\.jump 'bastion': write USER@HOST"),
+        ('key = "keys/id"', 'jump = "pi@fd00::1"', r"devices\.e1\.jump 'pi@fd00::1': write"),
     ],
 )
 def test_a_wrong_inventory_is_one_sentence(written, old, new, sentence):
     assert old in GOOD
     with pytest.raises(FogError, match=sentence):
         load_inventory(written(GOOD.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize(
+    "address", ["e1.local", "pi-4_kitchen", "10.0.0.1", "fd00::1", "fe80::1%eth0", "xn--kche-0ra.lan"]
+)
+def test_a_host_is_known_by_its_name_or_address(written, address):
+    found = load_inventory(written(GOOD.replace("10.0.0.1", address)))
+    assert found.devices["e1"].address == address
+
+
+def test_an_inventory_written_on_windows_is_read(tmp_path):
+    (tmp_path / "fleet.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert load_inventory(tmp_path / "fleet.toml").fleet == "house"
+
+
+def test_a_folder_of_host_keys_is_one_sentence(written):
+    with pytest.raises(InventoryError, match=r"known_hosts '\.' is a folder"):
+        load_inventory(written('known_hosts = "."\n' + GOOD))
+
+
+def test_a_node_that_the_bundle_does_not_have_is_named_even_if_another_is_missing(written, bundle):
+    with pytest.raises(InventoryError, match=r"no device carries e1, .*the bundle has no node e9"):
+        load_inventory(written(GOOD.replace('node = "e1"', 'node = "e9"'))).require_fits(bundle.manifest)
 
 
 def test_a_missing_inventory_says_how_to_write_one(tmp_path):
@@ -105,7 +139,7 @@ def test_a_login_is_read(text, login):
     assert (found.user, found.host, found.port) == login
 
 
-@pytest.mark.parametrize("text", ["10.0.0.1", "@host", "pi@", "pi@host:", "pi@host:0", "pi@host:x"])
+@pytest.mark.parametrize("text", ["10.0.0.1", "@host", "pi@", "pi@host:", "pi@host:0", "pi@host:x", "pi@fd00::1"])
 def test_what_is_no_login_is_refused(text):
     with pytest.raises(InventoryError, match="write USER@HOST"):
         Login.parse(text, "--device")
