@@ -5,7 +5,9 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.ticker import LogFormatter
 
 from benchmarks.drilled import BINS_PER_DECADE, Course, Stretch
 from benchmarks.phases import PhaseReport
@@ -15,6 +17,7 @@ _INK, _QUIET, _MEASURED, _PREDICTED, _DEAD, _SKIP = "#1f2933", "#9aa5b1", "#0b6e
 _SMOOTHED_STEPS: Final = 25
 _POINTS: Final = 400
 _NAMED: Final = 16
+_APART: Final = 0.045  # of the axis: names any nearer would lie on each other
 
 
 class Point(NamedTuple):
@@ -37,19 +40,32 @@ def draw_scatter(axes: Axes, points: Sequence[Point]) -> None:
             xs, ys = [100 * each.predicted for each in some], [100 * each.measured for each in some]
             sizes = [20 + 100 * each.n / most for each in some]
             axes.scatter(xs, ys, s=sizes, color=colour, alpha=0.6, linewidth=0, label=label, zorder=2)
-    places: dict[tuple[int, int], list[Point]] = {}  # one name where several would lie on each other
-    for point in points:
-        places.setdefault((round(25 * point.predicted), round(25 * point.measured)), []).append(point)
-    for some in list(places.values())[:_NAMED]:
-        name = some[0].name + (f" and {len(some) - 1} more" if len(some) > 1 else "")
-        at = (100 * some[0].predicted, 100 * some[0].measured)
-        axes.annotate(name, at, xytext=(-6, -10), textcoords="offset points", fontsize=8, color=_INK, ha="right")
+    for point, others in _named(points)[:_NAMED]:
+        name = point.name + (f" and {others} more" if others else "")
+        at, is_left = (100 * point.predicted, 100 * point.measured), point.predicted > 0.4  # beside the diagonal
+        offset, ha = (-8, "right") if is_left else (8, "left")
+        axes.annotate(
+            name, at, xytext=(offset, 0), textcoords="offset points", fontsize=8, color=_INK, ha=ha, va="center"
+        )
     axes.set_xlabel("predicted, %")
     axes.set_ylabel("measured, %")
     axes.set_xlim(0, 104)
     axes.set_ylim(0, 104)
     axes.set_aspect("equal")
     finish(axes, "upper left")
+
+
+def _named(points: Sequence[Point]) -> list[tuple[Point, int]]:
+    """Return who is named, and for how many that lie too near: those whose labels differ before all others."""
+    near: list[list[Point]] = []
+    for point in sorted(points, key=lambda each: each.equal):
+        for some in near:
+            if max(abs(some[0].predicted - point.predicted), abs(some[0].measured - point.measured)) < _APART:
+                some.append(point)
+                break
+        else:
+            near.append([point])
+    return [(some[0], len(some) - 1) for some in near]
 
 
 def draw_course(axes: Axes, course: Course, stretches: Sequence[Stretch]) -> None:
@@ -89,7 +105,7 @@ def draw_answer_times(axes: Axes, answer_times: Mapping[str, Mapping[int, int]])
         total = sum(counts.values())
         shares = [100 * counts.get(k, 0) / total for k in bins]
         axes.step([10 ** (k / BINS_PER_DECADE) for k in bins], shares, where="post", linewidth=1.4, label=name)
-    axes.set_xscale("log")
+    scale_by_decades(axes, axes.xaxis)
     axes.set_xlabel("answer time, ms")
     axes.set_ylabel("% of the answers")
     finish(axes, "upper right")
@@ -107,7 +123,7 @@ def draw_quantiles(axes: Axes, spreads: Mapping[str, Mapping[str, float]], unit:
             )
     axes.set_yticks(range(len(spreads)), list(spreads))
     axes.set_ylim(len(spreads) - 0.4, -0.6)
-    axes.set_xscale("log")
+    scale_by_decades(axes, axes.xaxis)
     axes.set_xlabel(unit)
     axes.margins(x=0.12)
     _open(axes)
@@ -133,12 +149,19 @@ def draw_shares(axes: Axes, *, samples: Mapping[str, Sequence[float]], goals: Ma
         if name in goals:
             axes.axvline(goals[name], color=colour, linestyle=":", linewidth=1.2)
     axes.axhline(0.95, color=_QUIET, linewidth=0.8)
-    axes.set_xscale("log")
+    scale_by_decades(axes, axes.xaxis)
     axes.set_xlabel(unit)
     axes.set_ylabel("share by then")
     axes.set_ylim(0, 1.02)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
     _open(axes)
+
+
+def scale_by_decades(axes: Axes, axis: Axis) -> None:
+    """Make one of the axes logarithmic, and write plain numbers along it: 0.5, not 5 x 10^-1."""
+    (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+    axis.set_major_formatter(LogFormatter())
+    axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
 
 
 def finish(axes: Axes, corner: Literal["upper left", "upper right", "lower left"]) -> None:
@@ -177,7 +200,7 @@ def draw_topology(axes: Axes, fog: Topology) -> None:
         axes.text(x, y, name, ha="center", va="center", fontsize=11, color=_INK, bbox=circle)
     axes.plot([], [], color=_INK, label="simple hyperconnection")
     axes.plot([], [], color=_SKIP, linestyle="--", label="skip hyperconnection")
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9, ncols=2)
     xs, ys = zip(*places.values(), strict=True)
     axes.set_xlim(min(xs) - 0.5, max(xs) + 0.5)
     axes.set_ylim(min(ys) - 0.4, max(ys) + 0.8)
@@ -213,6 +236,7 @@ def draw_accuracy(axes: Axes, steps: Timeline, phases: Sequence[PhaseReport]) ->
         axes.annotate(phase.name, ((begin + end) / 2, 104), ha="center", fontsize=9, color=_INK, annotation_clip=False)
     _shade(axes, steps, phases)
     axes.set_ylim(0, 103)
+    axes.set_xlabel("time, s")
     axes.set_ylabel("accuracy, %")
     axes.legend(loc="lower left", frameon=False, fontsize=9)
 
@@ -226,7 +250,7 @@ def draw_latency(axes: Axes, steps: Timeline, phases: Sequence[PhaseReport]) -> 
     for position, at in enumerate(time for time, each in zip(times, steps.outcome, strict=True) if each == "lost"):
         axes.axvline(at, color=_DEAD, linewidth=0.8, label=None if position else "lost")
     _shade(axes, steps, phases)
-    axes.set_yscale("log")
+    scale_by_decades(axes, axes.yaxis)
     axes.set_ylabel("answer time, ms")
     axes.set_xlabel("time, s")
     axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=3)

@@ -49,7 +49,8 @@ def _fog(result: Result) -> list[Section]:
     if "topology" not in result:
         return []
     fog = msgspec.convert(result["topology"], Topology)
-    return [Section("The fog", Picture("topology", (10, 2.4), lambda axes: draw_topology(axes, fog)))]
+    height = max(2.4, 0.55 * len(fog.sensors))
+    return [Section("The fog", Picture("topology", (10, height), lambda axes: draw_topology(axes, fog)))]
 
 
 def write_page(result: Result, where: str, page: Path) -> list[Path]:

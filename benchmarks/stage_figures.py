@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 
-from benchmarks.figures import finish
+from benchmarks.figures import finish, scale_by_decades
 from benchmarks.stages import Bar
 
 _COLOURS: Final = {"wire": "#9aa5b1", "wait": "#e8d5b5", "infer": "#0b6e99", "publish": "#7b5ea7"}
@@ -39,8 +39,8 @@ def draw_loads(axes: Axes, loads: Sequence[Mapping[str, Any]]) -> None:
     for number, each in enumerate(each for each in loads if not each["borne"]):
         label = None if number else "not borne"
         axes.axvline(each["offered_per_s"], color=_ERROR, linewidth=1, linestyle=":", label=label)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        scale_by_decades(axes, axis)
     axes.set_xlabel("offered steps a second")
     axes.set_ylabel("answer time since due, ms")
     finish(axes, "upper left")

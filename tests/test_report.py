@@ -2,12 +2,15 @@
 
 import json
 import re
+from itertools import combinations
 
 import msgspec
 import pytest
+from matplotlib.figure import Figure
 from support import ROOT
 
 from benchmarks.drilled import Change, Course, Deed, Drilled, Remark, Stretch, Tally
+from benchmarks.figures import Point, draw_quantiles, draw_scatter
 from benchmarks.kinds import NoResult
 from benchmarks.report import report_of, write_page
 from benchmarks.scenario import Plan
@@ -137,6 +140,48 @@ def test_every_kind_of_result_becomes_a_page_with_pictures_and_markdown(tmp_path
     for known in (result["bundle"], result["commit"], f"{result['host']['cores']} cores"):
         assert known in page or not known
         assert known in text or not known
+
+
+def names_on(size, draw):
+    """What is written on a picture, and where."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    draw(axes)
+    figure.draw_without_rendering()
+    legend = axes.get_legend()
+    texts = [text for text in (*axes.texts, *(legend.get_texts() if legend else ())) if text.get_text()]
+    return axes, {text.get_text(): text.get_window_extent() for text in texts}
+
+
+def require_readable(places):
+    """No name lies on another."""
+    for (one, a), (other, b) in combinations(places.items(), 2):
+        assert not a.overlaps(b), f"{one} lies on {other}"
+
+
+def test_no_name_lies_on_another_where_six_cameras_feed_the_fog():
+    cameras = tuple(f"camera{k}" for k in range(1, 7))
+    edges = [Hyperconnection(source=name, target="e1", kind="simple") for name in cameras]
+    fog = Topology(sensors=cameras, nodes=FOG.nodes, sink="cloud", hyperconnections=(*edges, *FOG.hyperconnections[1:]))
+    result = {**accuracy(), "topology": msgspec.to_builtins(fog)}
+    picture = report_of(result, "r.json").sections[0].picture
+    require_readable(names_on(picture.size, picture.draw)[1])
+
+
+def test_masks_can_be_told_apart_around_the_diagonal_and_one_that_differs_is_named():
+    points = [Point(f"{k:08b}", k / 255, k / 255, 100, equal=k != 250) for k in range(256)]
+    axes, places = names_on((6, 5.4), lambda axes: draw_scatter(axes, points))
+    require_readable(places)
+    assert any(name.startswith("11111010") for name in places)
+    assert all(place.x0 >= axes.bbox.x0 for place in places.values())
+
+
+def test_times_within_one_decade_are_written_as_plain_numbers():
+    spreads = {"fleet": {"p50": 1.47, "p95": 2.04, "p99": 2.69}}
+    axes, _ = names_on((10, 2.4), lambda axes: draw_quantiles(axes, spreads, "ms"))
+    written = [label.get_text() for label in axes.get_xticklabels(which="both") if label.get_text()]
+    assert "2" in written
+    assert not any("\\" in text for text in written), written
 
 
 def test_what_happened_in_a_drill_can_be_read(tmp_path):
