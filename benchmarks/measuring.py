@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy import Accuracy, AverageAccuracy, MaskAccuracy, is_as_predicted
+from benchmarks.accuracy import Accuracy, AverageAccuracy, MaskAccuracy, gray_order, is_as_predicted
 from benchmarks.fleet import Trial
 from benchmarks.hands import Hands
 from benchmarks.phases import PhaseReport
@@ -56,11 +56,13 @@ class Measuring:
         driver, order = self._trial.driver, self._trial.bundle.manifest.order
         driver.watch = self._hands.check
         by, alive = Harm(self._by), frozenset(order)
+        for mask in some:  # all of them before anything is told: whatever ends this sitting takes nothing away
+            if mask in self._known:
+                self._take_in(mask, self._known[mask], self._right_of(self._trial.predicted[mask]))
         told(self.found())
         for done, mask in enumerate(some):
             progress(done, len(some), mask)
             if mask in self._known:
-                self._take_in(mask, self._known[mask], self._right_of(self._trial.predicted[mask]))
                 continue
             wanted = frozenset(node for node, bit in zip(order, mask, strict=True) if bit == "1")
             del driver.phases[:-1]
@@ -90,7 +92,7 @@ class Measuring:
             order=self._trial.bundle.manifest.order,
             by=self._by,
             rows=self._rows,
-            masks=list(self._found.values()),
+            masks=[self._found[mask] for mask in gray_order(self._found)],
             average=self._averages(),
             steps_per_s=round(self._fed / (self._fed_ns / 1e9), 1) if self._fed_ns else 0.0,
         )

@@ -122,8 +122,11 @@ def test_what_was_as_predicted_is_not_measured_again_and_what_was_not_is(bundle,
         known = {each.mask: each for each in first.masks}
         known["110"] = msgspec.structs.replace(known["110"], labels_equal=29)
         known["111"] = msgspec.structs.replace(known["111"], settled_ms=-1.0)
-        second = measure(trial, "kill", some, known=known)
+        stages.clear()
+        second = measure(trial, "kill", some, told=stages.append, known=known)
+        assert [len(each.masks) for each in stages] == [2, 3]  # nothing known is ever missing from the file
     assert second.average == first.average
+    assert [each.mask for each in second.masks] == some
     by_mask = {each.mask: each for each in second.masks}
     assert by_mask["111"].settled_ms == -1.0
     assert by_mask["110"].labels_equal == 30
