@@ -75,14 +75,14 @@ def drill(
     wish = Wish(
         scenario=scenario,
         random=random,
-        duration_s=seconds_of(duration) if duration else None,
+        duration_s=seconds_of(duration) if duration is not None else None,
         seed=seed,
         setting=setting,
-        every_s=seconds_of(every),
+        every_s=seconds_of(every, "--every"),
         by=by,
         percent=percent,
-        hold_s=seconds_of(hold),
-        patience_s=seconds_of(patience),
+        hold_s=seconds_of(hold, "--hold"),
+        patience_s=seconds_of(patience, "--patience"),
     )
     perform(bundle, wish, place, rate, window, json)
 
@@ -138,7 +138,7 @@ def reliability(
     from benchmarks.uptime import estimate, read_recording
 
     require_writable(json)
-    found = estimate([read_recording(file) for file in recordings], seconds_of(assumed))
+    found = estimate([read_recording(file) for file in recordings], seconds_of(assumed, "--repair"))
     print_observed(found)
     write(json, found)
 

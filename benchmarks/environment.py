@@ -1,5 +1,6 @@
 """Under which conditions a figure was measured: the head of every JSON result."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -11,7 +12,13 @@ from typing import Any
 
 import msgspec
 
+from broker.errors import FogError
+
 _PACKAGES = ("fogguard", "numpy", "onnxruntime", "paho-mqtt", "msgspec", "torch", "onnx", "iotcore")
+
+
+class NotWritten(FogError):
+    """A result cannot be written."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,19 +59,25 @@ def with_head(start: Head, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_json(file: Path, result: dict[str, Any]) -> None:
-    """Write a result, whole or not at all."""
-    _write_whole(file, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    """Write a result, whole or not at all; raises NotWritten."""
+    write_whole(file, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
 
 
 def write_now(file: Path, result: dict[str, Any]) -> None:
-    """Write a result that is not finished, whole or not at all, in as little time as can be."""
-    _write_whole(file, msgspec.json.encode(result))
+    """Write a result that is not finished, whole or not at all, in as little time as can be; raises NotWritten."""
+    write_whole(file, msgspec.json.encode(result))
 
 
-def _write_whole(file: Path, data: bytes) -> None:
+def write_whole(file: Path, data: bytes) -> None:
+    """Write a file, or leave what was there before, and raise NotWritten."""
     fresh = file.with_name(f".{file.name}.new")
-    fresh.write_bytes(data)
-    fresh.replace(file)
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise NotWritten(f"{file}: cannot be written ({error.strerror})") from error
 
 
 def _version(package: str) -> str:

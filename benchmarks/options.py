@@ -39,11 +39,11 @@ Window = Annotated[int, typer.Option(help="How many steps are under way at once.
 Rate = Annotated[float, typer.Option(help="Steps a second.", min=0.1, max=100_000)]
 
 
-def seconds_of(duration: str) -> float:
-    """Return the seconds in `45s`, `30m` or `8h`; raises FogError."""
+def seconds_of(duration: str, option: str = "--for") -> float:
+    """Return the seconds in `45s`, `30m` or `8h`, as given to `option`; raises FogError."""
     number, unit = duration[:-1], duration[-1:]
     if not (number.isascii() and number.isdigit() and int(number) and unit in ("s", "m", "h")):
-        raise FogError(f"--for {duration!r}: write seconds, minutes or hours, such as 45s, 30m or 8h")
+        raise FogError(f"{option} {duration!r}: write seconds, minutes or hours, such as 45s, 30m or 8h")
     return float(int(number) * {"s": 1, "m": 60, "h": 3600}[unit])
 
 

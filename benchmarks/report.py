@@ -11,12 +11,12 @@ import msgspec
 from matplotlib.figure import Figure
 
 from benchmarks import bench_sections, drill_sections, failover_sections, running_sections
+from benchmarks.environment import write_whole
 from benchmarks.figures import draw_accuracy, draw_latency, draw_topology
 from benchmarks.kinds import Kind, NoResult, kind_of
 from benchmarks.phases import PhaseReport
 from benchmarks.sections import Picture, Report, Result, Section
 from benchmarks.timeline import Timeline, Topology
-from broker.errors import FogError
 
 _DPI = 110
 _OF_KIND: dict[Kind, Callable[[Result], Report]] = {
@@ -29,10 +29,6 @@ _OF_KIND: dict[Kind, Callable[[Result], Report]] = {
     "soak": bench_sections.of_soak,
     "evaluation": bench_sections.of_evaluation,
 }
-
-
-class ReportError(FogError):
-    """A report cannot be written."""
 
 
 def report_of(result: Result, where: str) -> Report:
@@ -56,19 +52,15 @@ def _fog(result: Result) -> list[Section]:
 def write_page(result: Result, where: str, page: Path) -> list[Path]:
     """Write a result as one page that needs nothing else, its pictures as PNG and its tables as Markdown beside it.
 
-    Returns the files; raises NoResult, naming `where` the result came from, or ReportError.
+    Returns the files; raises NoResult, naming `where` the result came from, or NotWritten.
     """
     report = report_of(result, where)
     pictures = [section.picture for section in report.sections if section.picture]
-    try:
-        files = [page, page.with_suffix(".md"), *(_picture_file(page, picture) for picture in pictures)]
-        page.write_text(_html(result, report), encoding="utf-8")
-        page.with_suffix(".md").write_text(_markdown(result, report, page), encoding="utf-8")
-        for picture in pictures:
-            _figure(picture).savefig(_picture_file(page, picture), dpi=_DPI)
-    except OSError as error:
-        raise ReportError(f"{error.filename or page}: cannot write the report ({error.strerror})") from error
-    return files
+    files = {page: _html(result, report).encode(), page.with_suffix(".md"): _markdown(result, report, page).encode()}
+    files.update({_picture_file(page, picture): _png(_figure(picture)) for picture in pictures})
+    for file, data in files.items():
+        write_whole(file, data)
+    return list(files)
 
 
 def write_report(result: Result, folder: Path) -> None:
@@ -76,16 +68,13 @@ def write_report(result: Result, folder: Path) -> None:
     phases = msgspec.convert(result["phases"], list[PhaseReport])
     steps = msgspec.convert(result["timeline"], Timeline)
     fog = msgspec.convert(result["topology"], Topology)
-    try:
-        summary = Figure(figsize=(12, 8), layout="constrained")
-        upper, middle, lower = summary.subplots(3, 1, height_ratios=[1.4, 2, 1.2])
-        draw_topology(upper, fog)
-        draw_accuracy(middle, steps, phases)
-        draw_latency(lower, steps, phases)
-        summary.savefig(folder / "report.png", dpi=_DPI)
-        (folder / "report.html").write_text(_html(result, report_of(result, str(folder))), encoding="utf-8")
-    except OSError as error:
-        raise ReportError(f"{error.filename or folder}: cannot write the report ({error.strerror})") from error
+    summary = Figure(figsize=(12, 8), layout="constrained")
+    upper, middle, lower = summary.subplots(3, 1, height_ratios=[1.4, 2, 1.2])
+    draw_topology(upper, fog)
+    draw_accuracy(middle, steps, phases)
+    draw_latency(lower, steps, phases)
+    write_whole(folder / "report.png", _png(summary))
+    write_whole(folder / "report.html", _html(result, report_of(result, str(folder))).encode())
 
 
 def _picture_file(page: Path, picture: Picture) -> Path:
@@ -96,6 +85,12 @@ def _figure(picture: Picture) -> Figure:
     figure = Figure(figsize=picture.size, layout="constrained")
     picture.draw(figure.subplots())
     return figure
+
+
+def _png(figure: Figure) -> bytes:
+    output = io.BytesIO()
+    figure.savefig(output, format="png", dpi=_DPI)
+    return output.getvalue()
 
 
 def _html(result: Result, report: Report) -> str:

@@ -153,7 +153,8 @@ def test_wrong_wishes_are_one_sentence(fogguard, bundle, tmp_path):
         ("--random --external --broker mqtt://127.0.0.1:9", "nothing can be done to them from here: only --by-hand"),
         ("--random --external", "name the broker where the agents are"),
         ("--random --json d.json", "is there already, and is no drill to go on with"),
-        ("--random --for soon", "write seconds, minutes or hours"),
+        ("--random --for soon", "--for 'soon': write seconds, minutes or hours"),
+        ("--random --every 1.5s", "--every '1.5s': write seconds, minutes or hours"),
         ("--random --lab nowhere", "there is no lab nowhere"),
     ):
         done = fogguard("drill", bundle.path, *words.split())

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import command
+from support import ROOT, command
 
 from benchmarks.environment import head
 from benchmarks.keeping import Keeper, cut_short
@@ -40,6 +40,18 @@ def test_what_is_no_result_is_nothing_to_go_on_with(tmp_path):
         assert cut_short(tmp_path / "r.json", {}) is None
     assert cut_short(tmp_path / "none.json", {}) is None
     assert cut_short(None, {}) is None
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(fogguard, tmp_path):
+    (tmp_path / "c.json").write_text("{}")
+    demo = ROOT / "benchmarks" / "results" / "demo.json"
+    for words, file in ((("bench", "compare", demo, demo, "--json"), "c.json"), (("report", demo, "--out"), "c.html")):
+        (tmp_path / f".{file}.new").symlink_to("/dev/full")
+        done = fogguard(*words, file)
+        sentence = f"fogguard: {file}: cannot be written (No space left on device)\n"
+        assert (done.returncode, done.stderr) == (2, sentence)
+    assert [file.name for file in tmp_path.iterdir()] == ["c.json"]
+    assert (tmp_path / "c.json").read_text() == "{}"
 
 
 def killed_after(folder, seconds, *words):
