@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.drilled import Change, Stretch
+from broker.errors import FailureFound, FogError
 from broker.link import Link
 from broker.presence import Sensed, State
 from broker.tls import Tls
@@ -44,12 +45,20 @@ class Observer:
         self.seen = Seen(order=tuple(order))
         self._states: dict[str, State] = dict.fromkeys(order, "alive")
         self._told_s = -_SILENT_S
+        self.unknown: list[str] = []
+        """Nodes that the sink knows nothing of: the fleet is another one."""
         self.on_time(0.0)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the sink tells anything now."""
+        return self.seen.stretches[-1].mask != ""
 
     def on_view(self, at_s: float, view: dict[str, Sensed]) -> list[Change]:
         """Take in how the sink sees its ancestors; return what changed."""
         self._told_s = at_s
         self.on_time(at_s)
+        self.unknown = [node for node in self._states if node not in view]
         fresh = [
             Change(at_s=round(at_s, 4), node=node, state=view[node].state)
             for node, state in self._states.items()
@@ -80,8 +89,12 @@ def observe(
     say: Callable[[str], None],
     tls: Tls | None = None,
 ) -> Seen:
-    """Record a fleet for so many seconds; `keep` is called every second, `say` with every change."""
-    observer = Observer(manifest.order)
+    """Record a fleet for so many seconds; `keep` is called every second, `say` with every change.
+
+    Raises FogError if the fleet is another one, FailureFound if nothing was heard of it in all the time.
+    """
+    observer, sink = Observer(manifest.order), f"{manifest.sink} of fleet {fleet}"
+    was_told: bool | None = None
     began_s = time.monotonic()
 
     def on_message(_topic: str, payload: bytes) -> None:
@@ -97,9 +110,18 @@ def observe(
         try:
             while (at_s := time.monotonic() - began_s) < seconds:
                 link.poll_until(lambda: False, min(1.0, seconds - at_s))
-                observer.on_time(time.monotonic() - began_s)
+                observer.on_time(at_s := time.monotonic() - began_s)
+                if observer.unknown:
+                    raise FogError(
+                        f"{sink} knows no {', '.join(observer.unknown)}: it runs another bundle than this one"
+                    )
+                if at_s >= _SILENT_S and observer.is_told != was_told:
+                    was_told = observer.is_told
+                    say(f"{at_s:.1f} s: {sink} tells who is up" if was_told else f"{at_s:.1f} s: {sink} is silent")
                 keep(observer.seen)
             observer.seen.finished = True
+            if not any(stretch.mask for stretch in observer.seen.stretches):
+                raise FailureFound(f"nothing was heard of {sink}: does it run, and is that its name?")
         finally:
             keep(observer.seen)
     return observer.seen

@@ -1,6 +1,7 @@
 """Reliability from the field: what is counted, whether the intervals hold, and what is expected of it."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from benchmarks.observe import Observer
 from benchmarks.uptime import METHOD, Recording, Uptime, UptimeError, estimate, of_uptimes, uptimes
 from broker.embedded import running_broker
 from broker.presence import Sensed
+from edge_agent.bundle import MANIFEST
 from export.failures import average_accuracy
 from export.spec import load_spec
 from provisioning.local import LocalFleet
@@ -142,6 +144,7 @@ def test_a_fleet_is_observed_estimated_and_evaluated(fogguard, bundle, tmp_path)
             [command("fogguard"), *map(str, arguments)], cwd=tmp_path, stderr=subprocess.PIPE, text=True
         )
         lines = iter(watching.stderr.readline, "")
+        assert any("cloud of fleet house tells who is up" in line for line in lines)
         for off, on in ((agents.kill, agents.start), (agents.freeze, agents.thaw)):
             time.sleep(2)
             off(["f1"])
@@ -151,6 +154,21 @@ def test_a_fleet_is_observed_estimated_and_evaluated(fogguard, bundle, tmp_path)
             assert any("f1 is alive" in line for line in lines)
         watching.send_signal(signal.SIGINT)
         watching.communicate(timeout=20)
+        other = tmp_path / "other"
+        shutil.copytree(bundle.path, other)
+        (other / MANIFEST).write_bytes((other / MANIFEST).read_bytes().replace(b'"f1"', b'"f9"'))
+        place = ("--broker", url, "--json", "not.json")
+        for words, code, sentence in (
+            ((other, "--fleet", "house"), 2, "cloud of fleet house knows no f9: it runs another bundle than this one"),
+            (
+                (bundle.path, "--fleet", "hose", "--for", "4s"),
+                1,
+                "nothing was heard of cloud of fleet hose: does it run",
+            ),
+        ):
+            refused = fogguard("observe", *words, *place)
+            assert (refused.returncode, sentence in refused.stderr) == (code, True), refused.stderr
+            (tmp_path / "not.json").unlink()
     week = json.loads((tmp_path / "week.json").read_text())
     assert not week["finished"]
     done = fogguard("reliability", "week.json", "week.json", "--json", "observed.json")
