@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from export.average import Average, Evaluation
     from export.check import Finding  # brings torch, which most commands do not need
 
+_WIDEST: Final = 10_000
 notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 results = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
@@ -78,7 +79,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         table.add_column(column, justify=justify, no_wrap=not wraps, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    results.print(table)
+    if not wraps:  # a narrow terminal may break lines, but never cut a figure
+        table.width = results.measure(table, options=results.options.update(max_width=_WIDEST)).maximum
+    results.print(table, crop=False)
 
 
 def print_latency(found: Mapping[str, Any]) -> None:

@@ -1,15 +1,18 @@
 """`fogguard bench compare`: what is worse beyond noise is found, what is noise is not, and the rest is left out."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from benchmarks.comparison import NothingComparable, Regression, compare, require_no_worse
 from benchmarks.kinds import NoResult
 from benchmarks.noise import Count, by_chance, by_rank, ratio_interval
+from benchmarks.terminal import print_table
 
 HOST = {"machine": "x86_64", "cores": 2}
 
@@ -138,3 +141,13 @@ def test_the_command_ends_with_1_only_if_something_is_worse(fogguard, tmp_path):
     for other, sentence in (("c", "of kind failover"), ("d", "no JSON object"), ("e", "cannot be read")):
         refused = fogguard("bench", "compare", "a.json", f"{other}.json")
         assert (refused.returncode, sentence in refused.stderr) == (2, True), refused.stderr
+
+
+def test_a_narrow_terminal_cuts_no_figure(monkeypatch):
+    narrow = Console(width=40, file=io.StringIO())
+    monkeypatch.setattr("benchmarks.terminal.results", narrow)
+    columns = ("mask", "steps", "answered", "measured %", "predicted %", "labels equal", "p50 ms")
+    row = ("11111111", "123456", "123455", "95.78", "96.20", "123455 of 123456", "12.5")
+    print_table("Masks", columns, [row])
+    shown = narrow.file.getvalue()
+    assert all(text in shown for text in (*columns, *row))
