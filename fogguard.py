@@ -1,5 +1,6 @@
 """`fogguard`: the one command of the workstation. Each subcommand imports what it needs when it is used."""
 
+import io
 import os
 import signal
 import sys
@@ -153,11 +154,11 @@ def run(
         except FailureFound as failure:
             ended = failure
         reports = [report for report in trial.reports() if report.sent]
-    print_phases("Answers by phase", reports)
     findings = corrupt_links(before, trial.driver.metrics)
+    write(json, {"bundle": trial.bundle.id.hex(), "phases": reports, "findings": findings}, start)
+    print_phases("Answers by phase", reports)
     for each in findings:
         say(each.what)
-    write(json, {"bundle": trial.bundle.id.hex(), "phases": reports, "findings": findings}, start)
     if ended:
         raise ended
     require_as_predicted(reports)
@@ -196,6 +197,9 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 def main() -> int:
     """Run the command line; return the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what this terminal cannot show is no reason to end
     try:
         app()  # exits by itself, with 2 for wrong usage and 130 for Ctrl-C
     except FogError as error:

@@ -46,8 +46,8 @@ def compare(
 
     require_writable(json)
     found = compare_results(read_result(before), read_result(after), str(before), str(after))
-    print_comparison(found)
     write(json, found)
+    print_comparison(found)
     require_no_worse(found)
 
 
@@ -131,11 +131,12 @@ def latency(
     keeper = Keeper(json, start, {})
     if place.local:
         found = latency.measure(path, broker, steps, window, rounds, say, beside, min_seconds, rates, keeper.keep)
-        print_latency(found)
     else:
         found = latency.measure_there(place, path, steps, min_seconds, rates, say, keeper.keep)
-    print_examined(found)
     keeper.finish(found)
+    if place.local:
+        print_latency(found)
+    print_examined(found)
     require_none(found["findings"])
 
 
@@ -242,6 +243,11 @@ def switch(
     new.verify()
     with running_trial(bundle, broker=broker, rate=rate, window=window, progress=say) as trial:
         found = switch_there_and_back(trial, new, still, say)
+    write(
+        json,
+        {"bundle": trial.bundle.id.hex(), "fog": trial.bundle.manifest.name, "rate": rate, "switches": found},
+        start,
+    )
     columns = ("", "s", "sent", "lost", "mixed", "held up", "labels as predicted", "p50 ms", "p99 ms", "longest ms")
     for each in found:
         rows = [
@@ -257,11 +263,6 @@ def switch(
         print_table(f"{each.old} to {each.new}", columns, rows)
         for when, memory in each.rss_mb.items():
             say(f"resident MB {when}: {', '.join(f'{node} {mb:.1f}' for node, mb in memory.items())}")
-    write(
-        json,
-        {"bundle": trial.bundle.id.hex(), "fog": trial.bundle.manifest.name, "rate": rate, "switches": found},
-        start,
-    )
     require_whole(found)
 
 

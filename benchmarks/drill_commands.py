@@ -139,8 +139,8 @@ def reliability(
 
     require_writable(json)
     found = estimate([read_recording(file) for file in recordings], seconds_of(assumed, "--repair"))
-    print_observed(found)
     write(json, found)
+    print_observed(found)
 
 
 @field.command("report", epilog="Example: fogguard report drill.json --out drill.html")

@@ -76,8 +76,8 @@ def accuracy(
     with trial_at(place, bundle, by_hand=by == "hand", **options) as (trial, hands), progress_bar("masks") as update:
         measuring = Measuring(trial, hands, how, known)
         result = measuring.run(some, update, lambda so_far: keeper.keep(lambda: asdict(so_far)), patience_s(how))
-    print_accuracy(result)
     keeper.finish(asdict(result))
+    print_accuracy(result)
     accuracy.require_as_predicted(result)
 
 
@@ -150,5 +150,5 @@ def failover(
                 patience_s=patience_s(way.harm.verb),
             )
             told(series.run(times, told, say))
-    print_failovers(classes)
     keeper.finish({"classes": classes})
+    print_failovers(classes)

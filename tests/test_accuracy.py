@@ -133,7 +133,8 @@ def test_what_was_as_predicted_is_not_measured_again_and_what_was_not_is(bundle,
 
 
 def test_the_command_writes_what_it_prints(fogguard, bundle, tmp_path):
-    done = fogguard("bench", "accuracy", bundle.path, "--rows", 25, "--masks", 3, "--json", "accuracy.json")
+    options = ("--rows", 25, "--masks", 3, "--json", "accuracy.json")
+    done = fogguard("bench", "accuracy", bundle.path, *options, PYTHONIOENCODING="ascii")  # which knows no ±
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "accuracy.json").read_text())
     assert len(found["masks"]) == 3
