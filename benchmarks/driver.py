@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from benchmarks.agreement import expected_contributors, is_seen_by_all
 from benchmarks.recording import Phase, StepRecord
@@ -68,7 +69,8 @@ class Driver:
         brokers: Where the fleet meets; when the first dies, the next.
         fleet: The fleet's name.
         bundle: What it runs.
-        raw: Per sensor, the (rows, width) raw values to feed, over and over.
+        raw: Per sensor, the (rows, width) raw values to feed, over and over, in an order of chance that is always the
+            same: where a set holds class after class, what a short visit to a mask is fed is to be like the whole.
         rate: Steps a second.
         window: How many steps may be unanswered before feeding pauses: a machine that is too slow for the rate is
             fed more slowly, instead of being flooded until its deadlines pass.
@@ -98,7 +100,7 @@ class Driver:
         """The last birth of each node: it tells which bundles it holds."""
         self.expect(bundle)
         self._fed = self._known[bundle.id.hex()]
-        self._rows = len(next(iter(raw.values())))
+        self._rows = np.random.default_rng(0).permutation(len(next(iter(raw.values())))).tolist()
         self._interval_s = 1 / rate
         self._window = window
         self.watch = watch
@@ -319,7 +321,7 @@ class Driver:
 
     def _send(self) -> StepRecord:
         self._step += 1
-        row = self._step % self._rows
+        row = self._rows[self._step % len(self._rows)]
         record = StepRecord(row, time.monotonic_ns(), bundle=self._fed.id)
         self._open[self._step] = record
         head = (self._step, self._epoch, self._fed.bundle.id)

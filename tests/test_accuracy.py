@@ -105,6 +105,14 @@ def test_masks_that_were_left_out_are_told_by_what_is_covered(bundle, broker):
     assert found.rows == 20
 
 
+def test_rows_are_fed_in_an_order_of_chance_for_some_sets_hold_class_after_class(bundle):
+    with running_trial(bundle.path, rate=FLAT_OUT, rows=40) as trial:
+        measure(trial, "kill", ["111"])
+        rows = [record.row for record in trial.driver.phases[-1].steady]
+    assert sorted(rows) == list(range(40))
+    assert sum((b - a) % 40 == 1 for a, b in itertools.pairwise(rows)) < 10
+
+
 def test_a_label_that_was_not_predicted_is_found(bundle, broker):
     with running_trial(bundle.path, broker=str(broker), rate=FLAT_OUT, rows=30) as trial:
         wrong = {**trial.predicted, "110": (trial.predicted["110"] + 1) % len(bundle.manifest.labels)}
