@@ -144,10 +144,12 @@ def _of_masks(entries: Sequence[Mapping[str, Any]], key: str, n: str) -> dict[st
         "labels not as predicted": Count(compared - equal, compared),
         "steps lost": Count(lost, compared + lost),
     }
-    for each in entries:
-        wrong = round(each[n] * (1 - each["accuracy_measured"]))
-        found[f"{each[key]}: labels wrong"] = Count(wrong, each[n])
-    return found
+    wrong: dict[str, Count] = {}
+    for each in entries:  # a run comes back to the same phase as often as a node does
+        so_far = wrong.get(each[key], Count(0, 0))
+        fresh = round(each[n] * (1 - each["accuracy_measured"]))
+        wrong[each[key]] = Count(so_far.bad + fresh, so_far.n + each[n])
+    return {**found, **{f"{name}: labels wrong": count for name, count in wrong.items()}}
 
 
 def _of_deeds(deeds: Sequence[Mapping[str, Any]]) -> dict[str, Count | Sample]:

@@ -51,6 +51,14 @@ def test_one_wrong_label_more_is_noise_and_many_are_not():
     assert worse(accuracy(90), accuracy(30)) == []
 
 
+def test_a_mask_that_comes_back_counts_each_time():
+    assert worse(accuracy(30, masks=("111", "111")), accuracy(90, masks=("111", "111"))) == ["111: labels wrong"]
+    worse_at_first = accuracy(90, masks=("111",))
+    worse_at_first["masks"] += accuracy(30, masks=("111",))["masks"]
+    assert worse(accuracy(10, masks=("111", "111")), worse_at_first) == ["111: labels wrong"]
+    assert compare(accuracy(30), worse_at_first, "a", "b").compared[-1].after == 0.06
+
+
 def test_labels_that_differ_from_the_predicted_ones_and_lost_steps_are_found():
     assert worse(accuracy(30), accuracy(30, equal=980)) == ["labels not as predicted"]
     assert worse(accuracy(30), accuracy(30, lost=20)) == ["steps lost"]
