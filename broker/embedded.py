@@ -6,6 +6,7 @@ loopback address unless told otherwise: neither asks who is there.
 
 import contextlib
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -113,7 +114,8 @@ class LocalBroker:
     def _start(self) -> None:
         folder = Path(self._folder.name)
         log = folder / "broker.log"
-        child = self._child = spawn(_command(self.kind, self.url, folder), log=log, folder=folder)
+        user = _mosquittos_user() if self.kind == "mosquitto" and os.geteuid() == 0 else None
+        child = self._child = spawn(_command(self.kind, self.url, folder), log=log, folder=folder, user=user)
         ends_s = time.monotonic() + _READY_S
         while not _answers(self.url):
             if child.poll() is not None or time.monotonic() > ends_s:
@@ -142,8 +144,16 @@ def _command(kind: Kind, url: BrokerUrl, folder: Path) -> list[str]:
     config = folder / CONFIG
     config.write_text(render_open(url.host, url.port))
     if os.geteuid() == 0:
-        folder.chmod(0o755)  # mosquitto gives up root for its own user, who must be able to read this
+        folder.chmod(0o755)  # mosquitto is no root: its own user must be able to read this
     return [program, "-c", str(config)]
+
+
+def _mosquittos_user() -> str:
+    """Return who mosquitto would become if it were started by root."""
+    try:
+        return pwd.getpwnam("mosquitto").pw_name
+    except KeyError:
+        return "nobody"
 
 
 def mosquitto() -> str | None:

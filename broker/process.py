@@ -12,13 +12,19 @@ _PR_SET_PDEATHSIG = 1
 
 
 def spawn(
-    command: Sequence[str], *, log: Path, folder: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    log: Path,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    user: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start `command` in `folder`, its output going to `log`.
 
     It has a session of its own, so that Ctrl-C reaches the parent alone, who then stops it in good order.
 
-    On Linux the kernel kills the child when the parent is killed.
+    On Linux the kernel kills the child when the parent is killed; not any more once the child itself becomes another
+    user, so it is `user` from the beginning.
     """
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -29,6 +35,7 @@ def spawn(
             stderr=output,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
+            user=user,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
 

@@ -63,10 +63,11 @@ def test_a_port_that_is_taken_is_one_sentence(kind):
             pass
 
 
-def test_a_broker_dies_with_a_killed_parent():
+@pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
+def test_a_broker_dies_with_a_killed_parent(kind):
     script = (
         "import time\nfrom broker.embedded import running_broker\n"
-        "with running_broker() as url:\n    print(url.port, flush=True)\n    time.sleep(60)\n"
+        f"with running_broker({kind!r}) as url:\n    print(url.port, flush=True)\n    time.sleep(60)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     port = int(parent.stdout.readline())
