@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 PACKET_BYTES: Final = 17 << 20
+EVERYWHERE: Final = ""
+"""The host of a broker that listens on all addresses of its machine, those of IPv6 too."""
 CONFIG, ACL = "mosquitto.conf", "acl"
 CA, CERTIFICATE, KEY = "ca.crt", "broker.crt", "broker.key"
 
@@ -17,7 +19,7 @@ max_queued_messages 10000
 # A birth kept on disk would outlive its node: agents publish theirs anew with every connection.
 persistence false
 
-listener {port} {host}
+listener {place}
 """
 
 _OPEN = """\
@@ -49,14 +51,18 @@ class Access(NamedTuple):
 
 def render_open(host: str, port: int) -> str:
     """Return a mosquitto.conf with one listener that asks nobody who he is."""
-    return _COMMON.format(host=host, port=port, packet=PACKET_BYTES) + _OPEN
+    return _COMMON.format(place=_place(host, port), packet=PACKET_BYTES) + _OPEN
 
 
 def render_secure(host: str, port: int, packet_bytes: int, folder: Path) -> str:
     """Return a mosquitto.conf for TLS with client certificates, its other files in `folder`."""
     files = {"ca": CA, "certificate": CERTIFICATE, "key": KEY, "acl": ACL}
     paths = {what: folder / name for what, name in files.items()}
-    return _COMMON.format(host=host, port=port, packet=packet_bytes) + _SECURE.format(**paths)
+    return _COMMON.format(place=_place(host, port), packet=packet_bytes) + _SECURE.format(**paths)
+
+
+def _place(host: str, port: int) -> str:
+    return f"{port} {host}".rstrip()
 
 
 def render_acl(access: Mapping[str, Access]) -> str:

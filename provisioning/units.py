@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from broker.mosquitto import ACL, CA, CERTIFICATE, CONFIG, KEY, render_acl, render_open, render_secure
+from broker.mosquitto import ACL, CA, CERTIFICATE, CONFIG, EVERYWHERE, KEY, render_acl, render_open, render_secure
 from edge_agent.bundle import Manifest
 from provisioning.access import access_of
 from provisioning.certificates import PkiError
@@ -160,11 +160,11 @@ def broker_files(inventory: Inventory, manifest: Manifest, mosquitto: str) -> Fi
     """Return what lies in /etc for the broker, its unit last; raises PkiError if a certificate is not there."""
     port, packet = inventory.broker.port, manifest.message_bytes
     secrets: Files = {}
-    config = render_open("0.0.0.0", port)  # noqa: S104
+    config = render_open(EVERYWHERE, port)
     if inventory.pki:
         secrets = {name: _read(inventory.pki, name) for name in (CA, CERTIFICATE, KEY)}
         secrets[ACL] = render_acl(access_of(manifest, inventory.fleet, inventory.heard)).encode()
-        config = render_secure("0.0.0.0", port, packet, _BROKER_CREDENTIALS)  # noqa: S104
+        config = render_secure(EVERYWHERE, port, packet, _BROKER_CREDENTIALS)
     folder = _folder("broker", {**secrets, CONFIG: config.encode()})
     unit = _BROKER_UNIT.format(
         mosquitto=mosquitto,
