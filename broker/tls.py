@@ -78,7 +78,8 @@ _ALERTS: Final = {
     "CERTIFICATE_REQUIRED": "lets nobody in without a certificate: name one (`tls` in the configuration, --tls)",
     "HANDSHAKE_FAILURE": "lets nobody in without a certificate that it can check: name one (`tls`, --tls)",
     "UNKNOWN_CA": "does not know the CA of {certificate}: both sides need certificates of one `fogguard pki init`",
-    "CERTIFICATE_EXPIRED": "says that {certificate} has expired: remove it, and run `fogguard pki init` again",
+    "CERTIFICATE_EXPIRED": "says that {certificate} has expired: remove it, and run `fogguard pki init` again, "
+    "or set the broker's clock",
     "CERTIFICATE_REVOKED": "says that {certificate} was revoked",
     "BAD_CERTIFICATE": "refuses {certificate}: is it a client's, of its CA, and is the broker's clock right?",
     "CERTIFICATE_UNKNOWN": "refuses {certificate}: is it a client's, of its CA?",

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 from secured import FLEET, free_port, link, public_folder, running
+from support import ROOT
 
 from broker.link import Link, LinkError
 from broker.mosquitto import Access, render_acl, render_secure
@@ -127,6 +128,23 @@ def test_a_certificate_from_the_future_points_at_the_clock(keys, keys_copy, monk
         assert "not valid yet: set this machine's clock" in refused(young, keys)
 
 
+@pytest.mark.parametrize(
+    ("years", "sentence"),
+    [
+        (3, "e1.crt has expired: remove it, and run `fogguard pki init` again, or set the broker's clock"),
+        (-3, "refuses {keys}/e1.crt: is it a client's, of its CA, and is the broker's clock right?"),
+    ],
+)
+def test_a_broker_that_lives_in_another_year_points_at_its_clock(keys, tmp_path, monkeypatch, years, sentence):
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler on this machine: apt-get install gcc libc6-dev")
+    library, offset = tmp_path / "clock.so", f"-DCLOCK_OFFSET=({years * 365 * 86_400}L)"
+    subprocess.run(["cc", "-shared", "-fPIC", offset, "-o", library, ROOT / "tests" / "clock.c"], check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(library))  # for whom we start, not for us
+    with broker_with(keys) as lost:
+        assert sentence.format(keys=keys) in refused(lost, keys)
+
+
 def test_a_device_goes_on_trying_and_needs_no_restart_once_its_certificate_is_renewed(
     url, keys_copy, monkeypatch, caplog
 ):
@@ -136,7 +154,10 @@ def test_a_device_goes_on_trying_and_needs_no_restart_once_its_certificate_is_re
     device = link(url, keys_copy, "e1")
     with caplog.at_level(logging.WARNING):
         assert not device.poll_until(lambda: device.is_up, 1)
-    assert "has expired: remove it, and run `fogguard pki init` again; trying again" in caplog.text
+    assert (
+        "has expired: remove it, and run `fogguard pki init` again, or set the broker's clock; trying again"
+        in caplog.text
+    )
     renewed(keys_copy, "e1")
     with device:
         assert device.poll_until(lambda: device.is_up, 3)
