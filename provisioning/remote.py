@@ -259,12 +259,19 @@ def _explained(device: Device, known_hosts: Path) -> Iterator[None]:
             f"{where} shows another host key than the one enrolled ({fingerprint(error.key)}): somebody stands "
             f"between, or it was set up anew; then remove its line from {known_hosts} and enrol it again"
         ) from error
+    except paramiko.PasswordRequiredException as error:
+        raise RemoteError(
+            f"key {device.key or 'in ~/.ssh'} has a passphrase: give it to your SSH agent, `ssh-add`, "
+            "and take `key = …` out of the inventory"
+        ) from error
     except paramiko.AuthenticationException as error:
         key = device.key or "your SSH agent's"
         raise RemoteError(f"{where} does not take key {key} for user {device.user}: add it with ssh-copy-id") from error
     except paramiko.SSHException as error:
         if "not found in known_hosts" in str(error):
             raise RemoteError(f"{where} has a host key nobody enrolled: `fogguard provision enrol` shows it") from error
+        if "private key file" in str(error):
+            raise RemoteError(f"key {device.key} is no private key of OpenSSH ({error})") from error
         raise RemoteError(f"{where} does not speak SSH as it should ({error})") from error
     except (OSError, EOFError) as error:
         if isinstance(error, FileNotFoundError):

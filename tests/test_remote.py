@@ -4,6 +4,7 @@ import hashlib
 import io
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -81,11 +82,25 @@ def test_what_does_not_answer_is_one_sentence(device, known, tmp_path):
     lost = msgspec.structs.replace(device, key=str(tmp_path / "gone"))
     with pytest.raises(RemoteError, match="gone is not there"), connect(lost, known):
         pass
+    (tmp_path / "putty").write_text("PuTTY-User-Key-File-3: ssh-ed25519\n")
+    foreign = msgspec.structs.replace(device, key=str(tmp_path / "putty"))
+    with pytest.raises(RemoteError, match="putty is no private key of OpenSSH"), connect(foreign, known):
+        pass
     with socket.create_server(("127.0.0.1", 0)) as mute:
         silent = msgspec.structs.replace(device, port=mute.getsockname()[1])
         mute.close()
         with pytest.raises(RemoteError, match="nothing answers"):
             fetch_host_key(silent, known)
+
+
+def test_a_key_with_a_passphrase_is_said_to_be_locked_not_refused(device, known, tmp_path):
+    locked = tmp_path / "locked"
+    locked.write_bytes(Path(device.key).read_bytes())
+    locked.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", locked], check=True, capture_output=True)
+    mine = msgspec.structs.replace(device, key=str(locked))
+    with pytest.raises(RemoteError, match="locked has a passphrase: give it to your SSH agent"), connect(mine, known):
+        pass
 
 
 def test_a_file_arrives_whole_or_not_at_all(device, known):
