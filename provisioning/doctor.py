@@ -39,6 +39,7 @@ def examine(facts: Facts, device: Device, *, carries_broker: bool, now_s: float)
         _python(facts),
         _cpu(facts),
         _root(facts, device),
+        *_card(facts),
         _memory(facts),
         _clock(facts, now_s),
         *_heat(facts),
@@ -102,6 +103,13 @@ def _root(facts: Facts, device: Device) -> Finding:
     return Finding(
         "root", "unfit", f"sudo does not let {device.user} in", "--ask-sudo-password, or NOPASSWD in sudoers"
     )
+
+
+def _card(facts: Facts) -> list[Finding]:
+    if not facts.is_read_only:
+        return []
+    remedy = "is the card worn out? `sudo dmesg` tells; `sudo mount -o remount,rw /` if it was set so"
+    return [Finding("card", "unfit", "the disk is read-only", remedy)]
 
 
 def _memory(facts: Facts) -> Finding:

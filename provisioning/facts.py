@@ -44,6 +44,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     is_root: bool
+    is_read_only: bool = False
     machine: str
     kernel: str
     bits: int
@@ -110,6 +111,7 @@ def _facts(said: Mapping[str, Lines]) -> Facts:
     memory = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in said["memory"]}
     return Facts(
         is_root=_first(said["uid"]) == "0",
+        is_read_only=_is_read_only(said.get("root", [])),
         machine=_first(said["machine"]),
         kernel=_first(said["kernel"]),
         bits=int(_first(said["bits"]) or 0),
@@ -151,6 +153,11 @@ def _facts(said: Mapping[str, Lines]) -> Facts:
 
 def _first(lines: Lines) -> str:
     return lines[0] if lines else ""
+
+
+def _is_read_only(mounts: Lines) -> bool:
+    """Return what the last line of /proc/mounts for the root says: `DEVICE / TYPE ro,…`; what is below it is hidden."""
+    return bool(mounts) and "ro" in mounts[-1].split()[3].split(",")
 
 
 def _free_mb(line: str) -> int:

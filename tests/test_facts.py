@@ -73,6 +73,15 @@ def test_a_home_on_a_file_system_of_its_own_is_noticed():
     assert apart.home_free_mb == 6
 
 
+def test_a_card_that_the_kernel_has_shut_for_writing_is_told_before_anything_is_brought():
+    text = said("composed-pi4-bookworm")
+    mounts = "/dev/mmcblk0p2 / ext4 {},noatime 0 0"
+    assert summary(f"{text}\n@@ root\n{mounts.format('rw')}") == summary(text)
+    told = summary(f"{text}\n@@ root\n{mounts.format('ro')}")
+    assert "unfit: card: the disk is read-only" in told["findings"]
+    assert "is the card worn out? `sudo dmesg` tells" in told["unfit"]
+
+
 def test_another_device_than_the_inventory_says_is_unfit():
     device = msgspec.structs.replace(DEVICE, arch="x86_64")
     assert "is aarch64, the inventory says x86_64" in summary(said("composed-pi4-bookworm"), device)["unfit"]

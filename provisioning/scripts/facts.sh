@@ -14,6 +14,7 @@ section cpu; grep -E -m 1 '^(flags|Features)' /proc/cpuinfo
 section cores; getconf _NPROCESSORS_ONLN
 section memory; grep -E '^Mem(Total|Available):' /proc/meminfo
 section disk; for folder in /opt /; do [ -d $folder ] && df -Pk $folder | tail -n 1 && break; done
+section root; grep ' / ' /proc/mounts
 section home
 home=$(getent passwd "${SUDO_USER:-$(id -un)}" | cut -d : -f 6)
 for folder in "$home/.cache/fogguard" "$home"; do [ -d "$folder" ] && df -Pk "$folder" | tail -n 1 && break; done
