@@ -250,7 +250,8 @@ class Agent:
     def _last_will(self) -> Message:
         """Begin an epoch: each connection has its own, and an attempt that came to nothing leaves it to the next."""
         if self._is_epoch_used:
-            self._held.begin_epoch(next_epoch(self._epoch_file, self._remembered_epoch))
+            self._remembered_epoch = next_epoch(self._epoch_file, self._remembered_epoch)
+            self._held.begin_epoch(self._remembered_epoch)
             self._is_epoch_used = False
         return Message(self._own_status, self._status("lost"))
 

@@ -1,5 +1,7 @@
 """The epoch: a counter on disk that grows with every connection, because a Raspberry Pi has no clock."""
 
+import errno
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -8,6 +10,7 @@ from broker.epoch import MAX_EPOCH, following, is_later
 from broker.errors import FogError
 from broker.presence import Status
 
+_log = logging.getLogger("fogguard.epoch")
 _DIGITS: Final = len(str(MAX_EPOCH))
 
 
@@ -18,7 +21,9 @@ class EpochError(FogError):
 def next_epoch(file: Path, after: int | None = None) -> int:
     """Return the first epoch after the one in `file`, and after `after`, and keep it there; raises EpochError.
 
-    It is on the disk before it is used, so that no two lives share one, even after a power cut.
+    It is on the disk before it is used, so that no two lives share one, even after a power cut. A disk that has become
+    read-only, as that of a worn card, is no reason to stop: who goes on hands the last one in as `after`, and who
+    starts anew there learns it from the broker.
     """
     last = last_epoch(file)
     epoch = following(after if after is not None and is_later(after, last) else last)
@@ -32,6 +37,9 @@ def next_epoch(file: Path, after: int | None = None) -> int:
         fresh.replace(file)
         _sync(file.parent)
     except OSError as error:
+        if error.errno == errno.EROFS:
+            _log.warning("%s: the disk is read-only, epoch %d is not kept there: is the card worn out?", file, epoch)
+            return epoch
         raise EpochError(f"{file}: cannot keep the epoch there ({error.strerror}): choose another `state`") from error
     return epoch
 

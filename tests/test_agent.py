@@ -102,6 +102,34 @@ def test_an_agent_whose_state_was_lost_rises_above_the_epoch_that_the_broker_rem
             assert link.poll_until(lambda: risen in statuses(heard), 20), heard
 
 
+def test_an_agent_whose_card_becomes_read_only_goes_on_and_is_born_anew_all_the_same(tmp_path, broker, bundle):
+    state = tmp_path / "state"
+    state.mkdir(exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "none", state], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        with listener(broker, TOPICS.status("e1")) as (link, heard), agent(tmp_path, broker, bundle.path):
+            assert link.poll_until(lambda: heard, 20)
+            subprocess.run(["mount", "-o", "remount,ro", state], check=True)
+            for remembered in (57, 58, 90):  # each is a reason to begin anew
+                link.publish_confirmed(TOPICS.status("e1"), death(remembered), retain=True, timeout_s=2)
+                expected = (True, remembered + 1)
+                assert link.poll_until(lambda e=expected: last_said(heard) == e, 20), heard
+        assert (state / "e1.epoch").read_text() == "1"
+    finally:
+        subprocess.run(["umount", "--lazy", state], check=True)
+
+
+def death(epoch):
+    return json.dumps({"online": False, "epoch": epoch, "reason": "lost"}).encode()
+
+
+def last_said(heard):
+    said = statuses(heard)[-1]
+    return said["online"], said["epoch"]
+
+
 def test_a_frozen_agent_is_given_up_by_the_broker(tmp_path, broker, bundle):
     with listener(broker, TOPICS.status("e1")) as (link, heard), agent(tmp_path, broker, bundle.path) as process:
         assert link.poll_until(lambda: heard, 20)
