@@ -39,6 +39,9 @@ def load_for(inventory: Inventory, path: Path) -> Bundle:
     if inventory.pki is None:
         found = load(path)
     else:
+        if not inventory.pki.is_dir():
+            made = f"--fleet {inventory.fleet} --bundle {path} --host {inventory.broker_host}"
+            raise PkiError(f"{inventory.pki} is not there: make it with `fogguard pki init {inventory.pki} {made}`")
         found = load(path, load_public_key(inventory.pki / "signing.pub"))
         _require_certificates(inventory.pki, inventory, found)
     inventory.require_fits(found.manifest)

@@ -106,6 +106,8 @@ def test_certificates_of_another_fleet_of_another_broker_and_expired_ones_are_re
     sign_bundle(bundle_copy, keys / "signing.key")
     with pytest.raises(PkiError, match="is of the fleet 'house', the inventory's is 'home'"):
         load_for(replace(inventory, fleet="home"), bundle_copy)
+    with pytest.raises(PkiError, match=r"/none is not there: make it with `fogguard pki init .*/none --fleet house"):
+        load_for(replace(inventory, pki=keys / "none"), bundle_copy)
     moved = replace(inventory, broker=BrokerPlace(device="broker", port=8883, address="10.0.0.77"))
     with pytest.raises(PkiError, match=r"broker\.crt is not for 10\.0\.0\.77: remove it, and run `fogguard pki init"):
         load_for(moved, bundle_copy)
