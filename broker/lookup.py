@@ -27,7 +27,7 @@ class Lookup:
         question.join(timeout_s)
         if question.is_alive():
             self._asked[host, port] = question
-            raise TimeoutError(f"where {host} is was not answered within {timeout_s:g} s")
+            raise TimeoutError(f"the address of {host} is not known after {timeout_s:g} s")
         if question.error is not None:
             raise question.error
         return question.answer
