@@ -37,8 +37,8 @@ def report_of(result: Result, where: str) -> Report:
         found = _OF_KIND[kind_of(result, where)](result)
         cut = "" if result.get("finished", True) else f"Cut short after {result.get('elapsed_s', 0):.0f} s. "
         return found._replace(verdict=cut + found.verdict, sections=[*_fog(result), *found.sections])
-    except msgspec.ValidationError as error:
-        raise NoResult(f"{where}: not as this fogguard writes it: {error}") from error
+    except (msgspec.ValidationError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise NoResult(f"{where}: not as this fogguard writes it: {error!r}") from error
 
 
 def _fog(result: Result) -> list[Section]:

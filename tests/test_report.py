@@ -219,7 +219,8 @@ def test_a_drill_that_has_just_begun_can_be_drawn(tmp_path):
 
 
 def test_what_is_no_result_is_refused(tmp_path):
-    for result in ({}, {"plans": []}, {**accuracy(), "masks": [{"mask": "1"}]}):
+    without = {key: value for key, value in accuracy().items() if key != "by"}
+    for result in ({}, {"plans": []}, {**accuracy(), "masks": [{"mask": "1"}]}, without, {**latency(), "floor": None}):
         with pytest.raises(NoResult, match=r"^r\.json: (no result|not as this fogguard writes it)"):
             write_page(result, "r.json", tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
