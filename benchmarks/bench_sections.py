@@ -7,6 +7,7 @@ from benchmarks.figures import Point, draw_quantiles
 from benchmarks.running_sections import stages_of
 from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, percent, scatter
 from benchmarks.soaked import Soaked
+from benchmarks.switched import COLUMNS, Switch
 from export.average import Evaluation
 
 
@@ -102,6 +103,22 @@ def of_soak(result: Result) -> Report:
     violations = Section("Violations", columns=("what",), rows=[[text] for text in found.violations])
     verdict = f"{found.elapsed_s:.0f} s at full load, {found.violated} violations."
     return Report("A soak", found.ok, verdict, [steps, memory, *([violations] if found.violations else [])])
+
+
+def of_switch(result: Result) -> Report:
+    """Return what to show of `bench switch`."""
+    found = msgspec.convert(result["switches"], list[Switch])
+    sections = [Section(f"{each.old} to {each.new}", columns=COLUMNS, rows=each.rows) for each in found]
+    memory = [
+        (f"{each.old} to {each.new}, {when}", node, f"{mb:.1f}")
+        for each in found
+        for when, by_node in each.rss_mb.items()
+        for node, mb in by_node.items()
+    ]
+    sections.append(Section("Resident memory", columns=("when", "agent", "MB"), rows=memory))
+    faults = [fault for each in found for fault in each.faults]
+    whole = "No step was lost or answered by another bundle, and every label is the predicted one."
+    return Report("From one bundle to another, under load", not faults, "; ".join(faults) or whole, sections)
 
 
 def of_evaluation(result: Result) -> Report:

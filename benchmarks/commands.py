@@ -233,7 +233,8 @@ def switch(
     """
     from benchmarks.environment import head
     from benchmarks.fleet import running_trial
-    from benchmarks.switching import require_whole, switch_there_and_back
+    from benchmarks.switched import COLUMNS, require_whole
+    from benchmarks.switching import switch_there_and_back
     from benchmarks.terminal import print_table, say
     from edge_agent.bundle import load
 
@@ -248,19 +249,8 @@ def switch(
         {"bundle": trial.bundle.id.hex(), "fog": trial.bundle.manifest.name, "rate": rate, "switches": found},
         start,
     )
-    columns = ("", "s", "sent", "lost", "mixed", "held up", "labels as predicted", "p50 ms", "p99 ms", "longest ms")
     for each in found:
-        rows = [
-            (
-                stretch.name,
-                f"{stretch.seconds:.2f}",
-                *map(str, (stretch.sent, stretch.lost, stretch.mixed, stretch.held_up)),
-                f"{stretch.labels_equal} of {stretch.labels_compared}",
-                *(f"{ms:.1f}" for ms in (stretch.latency_ms.p50, stretch.latency_ms.p99, stretch.longest_ms)),
-            )
-            for stretch in each.stretches
-        ]
-        print_table(f"{each.old} to {each.new}", columns, rows)
+        print_table(f"{each.old} to {each.new}", COLUMNS, each.rows)
         for when, memory in each.rss_mb.items():
             say(f"resident MB {when}: {', '.join(f'{node} {mb:.1f}' for node, mb in memory.items())}")
     require_whole(found)

@@ -132,6 +132,17 @@ def measures_of(result: Result, kind: str) -> dict[str, Count | Sample]:
                 "steps lost": Count(steps["lost"], steps["sent"]),
                 "labels wrong": Count(steps["wrong"], steps["compared"]),
             }
+        case "switch":
+            stretches = [each for switch in result["switches"] for each in switch["stretches"]]
+            sent, lost, mixed, compared, equal = (
+                sum(each[key] for each in stretches)
+                for key in ("sent", "lost", "mixed", "labels_compared", "labels_equal")
+            )
+            return {
+                "steps lost": Count(lost, sent),
+                "answered by another bundle": Count(mixed, sent),
+                "labels wrong": Count(compared - equal, compared),
+            }
         case _:
             return _of_variants(result["variants"])
 

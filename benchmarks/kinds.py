@@ -8,7 +8,7 @@ import msgspec
 
 from broker.errors import FogError
 
-Kind = Literal["phases", "drill", "accuracy", "failover", "latency", "stages", "soak", "evaluation"]
+Kind = Literal["phases", "drill", "accuracy", "failover", "latency", "stages", "soak", "switch", "evaluation"]
 _KEYS: Final[dict[Kind, frozenset[str]]] = {
     "phases": frozenset(("phases",)),
     "drill": frozenset(("course", "masks", "plan")),
@@ -17,6 +17,7 @@ _KEYS: Final[dict[Kind, frozenset[str]]] = {
     "latency": frozenset(("floor", "each_round")),
     "stages": frozenset(("stages_ms", "wires_ms", "waterfall")),
     "soak": frozenset(("steps", "memory", "violations")),
+    "switch": frozenset(("switches",)),
     "evaluation": frozenset(("variants", "settings", "chance")),
 }
 
@@ -40,4 +41,7 @@ def kind_of(result: Mapping[str, Any], where: str) -> Kind:
     for kind, keys in _KEYS.items():
         if keys <= result.keys():
             return kind
-    raise NoResult(f"{where}: no result of a drill or benchmark: those are what their --json writes")
+    raise NoResult(
+        f"{where}: no result that is known here: those are what demo, run, drill, evaluate and bench accuracy, "
+        "failover, latency, soak and switch write with --json"
+    )

@@ -27,6 +27,7 @@ _OF_KIND: dict[Kind, Callable[[Result], Report]] = {
     "latency": bench_sections.of_latency,
     "stages": running_sections.of_stages,
     "soak": bench_sections.of_soak,
+    "switch": bench_sections.of_switch,
     "evaluation": bench_sections.of_evaluation,
 }
 

@@ -5,19 +5,17 @@
 Each step is fed for one bundle, and must be answered by that bundle, with the label that it predicts for all alive.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import msgspec
-
 from benchmarks.driver import Driver, FleetSilent
 from benchmarks.fleet import Trial
 from benchmarks.memory import rss_mb
-from benchmarks.phases import Latency, latency
+from benchmarks.phases import latency
 from benchmarks.recording import StepRecord
-from broker.errors import FailureFound, FogError
+from benchmarks.switched import Stretch, Switch
+from broker.errors import FogError
 from edge_agent.bundle import Bundle
 from export.data.rows import Integers
 from export.evaluation import Composed, labels, logits_by_mask
@@ -25,45 +23,6 @@ from provisioning.local import LocalFleet
 
 _LONGEST_S: Final = 90.0
 _EVERLASTING: Final = 1 << 62
-
-
-class Stretch(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the steps sent in one stretch of a switch.
-
-    `mixed` were answered by another bundle than they were fed for; `held_up` by fewer nodes than all, on a busy
-    machine: their labels are not compared.
-    """
-
-    name: str
-    seconds: float
-    sent: int
-    answered: int
-    lost: int
-    mixed: int
-    held_up: int
-    labels_compared: int
-    labels_equal: int
-    latency_ms: Latency
-    longest_ms: float
-
-
-class Switch(msgspec.Struct, frozen=True, kw_only=True):
-    """One switch, and what each agent held in memory before, while it held both bundles, and after."""
-
-    old: str
-    new: str
-    stretches: list[Stretch]
-    rss_mb: dict[str, dict[str, float]]
-
-    @property
-    def faults(self) -> list[str]:
-        """Return in sentences what must not happen."""
-        return [
-            f"{self.old} to {self.new}, {each.name}: {each.lost} of {each.sent} steps lost, {each.mixed} answered by "
-            f"another bundle, {each.labels_compared - each.labels_equal} of {each.labels_compared} labels wrong"
-            for each in self.stretches
-            if each.lost or each.mixed or each.labels_equal < each.labels_compared
-        ]
 
 
 def predict(bundle: Bundle, raw: Mapping[str, object]) -> Integers:
@@ -162,11 +121,5 @@ def _stretch(
         labels_compared=len(whole),
         labels_equal=sum(bool(record.label == predicted[record.bundle][record.row]) for record in whole),
         latency_ms=latency(answered),
-        longest_ms=max((record.latency_ms for record in answered), default=math.nan),
+        longest_ms=max((record.latency_ms for record in answered), default=0.0),
     )
-
-
-def require_whole(switches: list[Switch]) -> None:
-    """Raise FailureFound if a step was lost or answered by another bundle, or a label is not the predicted one."""
-    if faults := [fault for each in switches for fault in each.faults]:
-        raise FailureFound("; ".join(faults))

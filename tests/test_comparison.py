@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from support import ROOT
 
 from benchmarks.comparison import NothingComparable, Regression, compare, require_no_worse
 from benchmarks.kinds import NoResult
@@ -59,6 +60,14 @@ def test_a_mask_that_comes_back_counts_each_time():
     assert compare(accuracy(30), worse_at_first, "a", "b").compared[-1].after == 0.06
 
 
+def test_steps_that_a_switch_lost_are_found():
+    calm = json.loads((ROOT / "benchmarks" / "results" / "switch.json").read_text())
+    lossy = json.loads(json.dumps(calm))
+    lossy["switches"][1]["stretches"][3].update(lost=30)
+    assert worse(calm, calm) == []
+    assert worse(calm, lossy) == ["steps lost"]
+
+
 def test_labels_that_differ_from_the_predicted_ones_and_lost_steps_are_found():
     assert worse(accuracy(30), accuracy(30, equal=980)) == ["labels not as predicted"]
     assert worse(accuracy(30), accuracy(30, lost=20)) == ["steps lost"]
@@ -83,7 +92,7 @@ def test_what_cannot_be_compared_is_said():
         compare(accuracy(3), latency(1, 1, 1, 1, 1), "a", "b")
     with pytest.raises(NothingComparable, match="measured too few times to tell"):
         compare(latency(1.5, 1.5, steps_per_s=(1, 1)), latency(1.5, 1.5, steps_per_s=(1, 1)), "a", "b")
-    with pytest.raises(NoResult, match="b: no result of a drill or benchmark"):
+    with pytest.raises(NoResult, match="b: no result that is known here"):
         compare(accuracy(3), {"plans": []}, "a", "b")
     found = compare(accuracy(3), accuracy(3, masks=("111", "000")), "a", "b")
     assert found.left_out == ["000: labels wrong: in one of them only", "011: labels wrong: in one of them only"]

@@ -120,6 +120,7 @@ RESULTS = {
     "latency": (latency(), 1, ""),
     "soak": ({**HEAD, **msgspec.to_builtins(Soaked(planned_s=1.0, seed=0))}, 0, "good"),
     "demo": (json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text()), 4, "good"),
+    "switch": (json.loads((ROOT / "benchmarks" / "results" / "switch.json").read_text()), 0, "good"),
     "health": (json.loads((ROOT / "benchmarks" / "results" / "health.json").read_text()), 0, ""),
 }
 
