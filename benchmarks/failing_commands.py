@@ -67,11 +67,10 @@ def accuracy(
     manifest = found.manifest
     settings = [[setting[node] for node in manifest.order] for setting in manifest.settings.values()]
     some = accuracy.chosen_masks(manifest.order, settings, masks, seed, mask or ())
-    about = {"bundle": found.id.hex(), "fog": manifest.name, "topology": topology(manifest), "planned": len(some)}
-    same = {"bundle": found.id.hex(), "emulated": start.emulated, "by": how, "planned": len(some)}
-    before = cut_short(json, same) or {"masks": []}
+    same = {"bundle": found.id.hex(), "planned": len(some), "seed": seed, "rows_asked": rows}
+    before = cut_short(json, {**same, "emulated": start.emulated, "by": how}) or {"masks": []}
     known = {each.mask: each for each in msgspec.convert(before["masks"], list[accuracy.MaskAccuracy])}
-    keeper = Keeper(json, start, about)
+    keeper = Keeper(json, start, {**same, "fog": manifest.name, "topology": topology(manifest)})
     options: dict[str, Any] = {"rate": FLAT_OUT, "window": window, "rows": rows, "progress": say}
     with trial_at(place, bundle, by_hand=by == "hand", **options) as (trial, hands), progress_bar("masks") as update:
         measuring = Measuring(trial, hands, how, known)

@@ -54,6 +54,16 @@ def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(fogguard, tmp_pat
     assert (tmp_path / "c.json").read_text() == "{}"
 
 
+def test_masks_drawn_otherwise_do_not_replace_those_of_a_measurement_that_was_cut_short(fogguard, bundle, tmp_path):
+    options = ("bench", "accuracy", bundle.path, "--rows", 20, "--masks", 2, "--json", "r.json")
+    assert fogguard(*options).returncode == 0
+    file = tmp_path / "r.json"
+    file.write_text(file.read_text().replace('"finished": true', '"finished": false'))
+    for words, what in ((("--seed", 1), "seed"), (("--rows", 30), "rows_asked")):
+        refused = fogguard(*options, *words)
+        assert (refused.returncode, f"cut short, with another {what}:" in refused.stderr) == (2, True), refused.stderr
+
+
 def killed_after(folder, seconds, *words):
     """Run a command, SIGKILL it so many seconds after its file is there, and return what stands in that."""
     file = folder / "r.json"
