@@ -202,6 +202,10 @@ def main() -> int:
             stream.reconfigure(errors="replace")  # what this terminal cannot show is no reason to end
     try:
         app()  # exits by itself, with 2 for wrong usage and 130 for Ctrl-C
+    except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C while a library was loaded, which said so otherwise
+            return 130
+        raise
     except FogError as error:
         print(f"fogguard: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -216,6 +216,15 @@ def test_every_command_has_help_with_an_example(fogguard):
     ).stdout  # fmt: skip
 
 
+def test_ctrl_c_while_a_library_is_loaded_is_ctrl_c(fogguard, tmp_path):
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('initialization failed') from KeyboardInterrupt()")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = fogguard("check", tmp_path, PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (130, "")
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('initialization failed')")
+    assert "initialization failed" in fogguard("check", tmp_path, PYTHONPATH=path).stderr
+
+
 def test_a_rendered_mosquitto_configuration_is_written(fogguard, tmp_path):
     assert fogguard("broker", "--render-mosquitto", "conf", "--port", 1884).returncode == 0
     assert "listener 1884 127.0.0.1" in (tmp_path / "conf" / "mosquitto.conf").read_text()
