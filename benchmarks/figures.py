@@ -157,11 +157,16 @@ def draw_shares(axes: Axes, *, samples: Mapping[str, Sequence[float]], goals: Ma
     _open(axes)
 
 
+class _Plain(LogFormatter):
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def scale_by_decades(axes: Axes, axis: Axis) -> None:
     """Make one of the axes logarithmic, and write plain numbers along it: 0.5, not 5 x 10^-1."""
     (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
-    axis.set_major_formatter(LogFormatter())
-    axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+    axis.set_major_formatter(_Plain())
+    axis.set_minor_formatter(_Plain(minor_thresholds=(1, 0.4)))
 
 
 def finish(axes: Axes, corner: Literal["upper left", "upper right", "lower left"]) -> None:
