@@ -34,8 +34,9 @@ def draw_scatter(axes: Axes, points: Sequence[Point]) -> None:
     """Draw measured against predicted accuracy, around the diagonal; the area of a point tells its rows."""
     axes.plot([0, 100], [0, 100], color=_QUIET, linewidth=1, zorder=1)
     most = max((point.n for point in points), default=1) or 1
+    points = [point for point in points if point.n]
     for is_equal, colour, label in ((True, _MEASURED, "every label as predicted"), (False, _DEAD, "labels differ")):
-        some = [point for point in points if point.equal == is_equal and point.n]
+        some = [point for point in points if point.equal == is_equal]
         if some:
             xs, ys = [100 * each.predicted for each in some], [100 * each.measured for each in some]
             sizes = [20 + 100 * each.n / most for each in some]

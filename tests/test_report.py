@@ -174,6 +174,7 @@ def test_masks_can_be_told_apart_around_the_diagonal_and_one_that_differs_is_nam
     axes, places = names_on((6, 5.4), lambda axes: draw_scatter(axes, points))
     require_readable(places)
     assert any(name.startswith("11111010") for name in places)
+    assert not names_on((6, 5.4), lambda axes: draw_scatter(axes, [Point("0", 0, 0, 0, equal=True)]))[1]
     assert all(place.x0 >= axes.bbox.x0 for place in places.values())
 
 
