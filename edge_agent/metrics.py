@@ -1,18 +1,21 @@
 """What a node counts and times, and the message that tells it."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from broker.presence import Sensed
 
 _LAST: Final = 24
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
+"""A number that adds up with others without leaving 64 bits, whoever told it."""
+_Counts = Annotated[list[Count], msgspec.Meta(min_length=_LAST + 1, max_length=_LAST + 1)]
 
 
 class Histogram(msgspec.Struct, frozen=True, kw_only=True):
     """How long something took; entry k counts what took less than 2^k µs, and not less than the entry before."""
 
-    counts: list[int] = msgspec.field(default_factory=lambda: [0] * (_LAST + 1))
+    counts: _Counts = msgspec.field(default_factory=lambda: [0] * (_LAST + 1))
 
     def add(self, duration_ns: int) -> None:
         """Count one."""
@@ -35,16 +38,16 @@ class Counters(msgspec.Struct, kw_only=True):
     silent, connections after the first, and messages that were not sent because the link was down or stuck.
     """
 
-    steps: int = 0
-    complete: int = 0
-    cut: int = 0
-    dropped: int = 0
-    null: int = 0
-    late: int = 0
-    duplicate: int = 0
-    suspicions: int = 0
-    reconnects: int = 0
-    unsent: int = 0
+    steps: Count = 0
+    complete: Count = 0
+    cut: Count = 0
+    dropped: Count = 0
+    null: Count = 0
+    late: Count = 0
+    duplicate: Count = 0
+    suspicions: Count = 0
+    reconnects: Count = 0
+    unsent: Count = 0
 
 
 class Source(msgspec.Struct, kw_only=True):
@@ -53,12 +56,12 @@ class Source(msgspec.Struct, kw_only=True):
     `wait` is how long its frames came after their steps had opened, late ones included.
     """
 
-    frames: int = 0
-    null: int = 0
-    late: int = 0
-    duplicate: int = 0
-    cut: int = 0
-    rejected: dict[str, int] = {}
+    frames: Count = 0
+    null: Count = 0
+    late: Count = 0
+    duplicate: Count = 0
+    cut: Count = 0
+    rejected: dict[str, Count] = {}
     wait: Histogram = msgspec.field(default_factory=Histogram)
 
 
@@ -81,7 +84,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     now_ns: int
     counters: Counters
-    rejected: dict[str, int]
+    rejected: dict[str, Count]
     sources: dict[str, Source]
     stages: Stages
     view: dict[str, Sensed]
