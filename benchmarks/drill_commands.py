@@ -1,5 +1,8 @@
 """`fogguard drill` and what is made of its results; each command imports what it needs when it is used."""
 
+import contextlib
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +12,7 @@ from benchmarks.options import (
     BrokerChoice,
     BundlePath,
     External,
+    FleetBroker,
     FleetName,
     Json,
     LabName,
@@ -92,10 +96,10 @@ def drill(
 )
 def observe(
     bundle: BundlePath,
-    broker: Annotated[str, typer.Option("--broker", metavar="URL", help="Where the fleet meets: mqtt://HOST:PORT.")],
+    broker: FleetBroker,
     json: Annotated[Path, typer.Option("--json", help="Record to this file, which is whole at any moment.")],
     duration: Annotated[str, typer.Option("--for", metavar="TIME", help="45s, 30m, 8h.")] = "8h",
-    fleet: Annotated[str | None, typer.Option(help="The fleet's name. [default: the bundle's]")] = None,
+    fleet: FleetName = None,
     tls: TlsFolder = None,
 ) -> None:
     """Record from when nodes are up and down in normal running, as the sink tells; feeds and commands nothing."""
@@ -123,6 +127,54 @@ def observe(
     told = files_of(tls, "feeder") if tls else None
     say(f"recording fleet {name}; Ctrl-C ends it")
     record(parse_urls(broker), name, found.manifest, seconds_of(duration), keep, say, told)
+
+
+@field.command(
+    "watch", epilog="Example: fogguard watch demo/bundle --broker mqtt://cloud.local:1883 --http 127.0.0.1:8765"
+)
+def watch(
+    bundle: BundlePath,
+    broker: FleetBroker,
+    fleet: FleetName = None,
+    tls: TlsFolder = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Serve a live page there, and /metrics for Prometheus, to whoever asks."
+        ),
+    ] = None,
+) -> None:
+    """Show a fleet live while you pull plugs, until Ctrl-C: states, mask, answers; feeds and commands nothing."""
+    from benchmarks.terminal import say
+    from benchmarks.timeline import topology
+    from benchmarks.watch import watch as follow
+    from benchmarks.watch_page import Board, serving
+    from benchmarks.watch_view import watch_view
+    from benchmarks.watched import Snapshot
+    from broker.tls import files_of
+    from broker.topics import require_name
+    from broker.url import parse_urls
+    from edge_agent.bundle import load
+    from edge_agent.metrics import Metrics
+
+    found = load(bundle)
+    name, brokers = require_name(fleet or found.manifest.name, "fleet"), parse_urls(broker)
+    told = files_of(tls, "watcher") if tls else None
+    fog, board = topology(found.manifest), Board()
+    logging.getLogger("fogguard.link").setLevel(logging.ERROR)  # the view tells that the broker is away
+    with contextlib.ExitStack() as stack:
+        if http:
+            url = stack.enter_context(serving(http, fog, board))
+            say(f"page at {url}, for Prometheus {url}metrics")
+        say(f"watching fleet {name}; Ctrl-C ends it")
+        show = stack.enter_context(watch_view(fog))
+
+        def told_now(now: Snapshot, metrics: Mapping[str, Metrics]) -> None:
+            show(now)
+            board.post(now, metrics)
+
+        with contextlib.suppress(KeyboardInterrupt):
+            follow(found, brokers, name, told_now, told)
 
 
 @field.command("reliability", epilog="Example: fogguard reliability drill.json week.json --json observed.json")

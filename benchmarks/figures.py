@@ -11,7 +11,7 @@ from matplotlib.ticker import LogFormatter
 
 from benchmarks.drilled import BINS_PER_DECADE, Course, Stretch
 from benchmarks.phases import PhaseReport
-from benchmarks.timeline import Timeline, Topology
+from benchmarks.timeline import Timeline, Topology, places
 
 _INK, _QUIET, _MEASURED, _PREDICTED, _DEAD, _SKIP = "#1f2933", "#9aa5b1", "#0b6e99", "#e07a1f", "#c0392b", "#7b5ea7"
 _SMOOTHED_STEPS: Final = 25
@@ -184,13 +184,13 @@ def _open(axes: Axes) -> None:
 
 def draw_topology(axes: Axes, fog: Topology) -> None:
     """Draw sensors and nodes from left to right, simple hyperconnections straight and skips curved."""
-    places = _places(fog)
+    spots = places(fog)
     for each in fog.hyperconnections:
         is_skip = each.kind == "skip"
         axes.add_patch(
             FancyArrowPatch(
-                places[each.source],
-                places[each.target],
+                spots[each.source],
+                spots[each.target],
                 connectionstyle=f"arc3,rad={-0.35 if is_skip else 0}",
                 arrowstyle="-|>",
                 mutation_scale=14,
@@ -200,14 +200,14 @@ def draw_topology(axes: Axes, fog: Topology) -> None:
                 linestyle="--" if is_skip else "-",
             )
         )
-    for name, (x, y) in places.items():
+    for name, (x, y) in spots.items():
         face = "#e8f1f5" if name in fog.sensors else "#fdebd8" if name == fog.sink else "white"
         circle = {"boxstyle": "round,pad=0.6,rounding_size=0.9", "facecolor": face, "edgecolor": _INK}
         axes.text(x, y, name, ha="center", va="center", fontsize=11, color=_INK, bbox=circle)
     axes.plot([], [], color=_INK, label="simple hyperconnection")
     axes.plot([], [], color=_SKIP, linestyle="--", label="skip hyperconnection")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9, ncols=2)
-    xs, ys = zip(*places.values(), strict=True)
+    xs, ys = zip(*spots.values(), strict=True)
     axes.set_xlim(min(xs) - 0.5, max(xs) + 0.5)
     axes.set_ylim(min(ys) - 0.4, max(ys) + 0.8)
     axes.axis("off")
@@ -279,17 +279,3 @@ def _spans(steps: Timeline, *, steady: bool = False) -> dict[int, tuple[float, f
             begin, _ = spans.get(number, (at, at))
             spans[number] = (begin, at)
     return spans
-
-
-def _places(fog: Topology) -> dict[str, tuple[float, float]]:
-    """Return where each sensor and node stands: one column per simple hop from the sensors."""
-    column = dict.fromkeys(fog.sensors, 0)
-    for node in fog.nodes:
-        before = [e.source for e in fog.hyperconnections if e.target == node and e.kind == "simple"]
-        column[node] = 1 + max(column[source] for source in before)
-    places = {}
-    for number in sorted(set(column.values())):
-        names = [name for name in (*fog.sensors, *fog.nodes) if column[name] == number]
-        for row, name in enumerate(names):
-            places[name] = (float(number), (len(names) - 1) / 2 - row)
-    return places

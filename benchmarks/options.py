@@ -30,6 +30,10 @@ External = Annotated[
     bool,
     typer.Option("--external", help="The agents run elsewhere: name their --broker. Nodes fail by hand or --plug."),
 ]
+FleetBroker = Annotated[
+    str,
+    typer.Option("--broker", metavar="URL", help="Where the fleet meets: mqtt://HOST:PORT, or several with commas."),
+]
 FleetName = Annotated[str | None, typer.Option("--fleet", help="The fleet's name. [default: the bundle's]")]
 PlugList = Annotated[
     list[str] | None,

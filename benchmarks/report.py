@@ -2,10 +2,8 @@
 
 import io
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
-import jinja2
 import matplotlib as mpl
 import msgspec
 from matplotlib.figure import Figure
@@ -13,6 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks import bench_sections, drill_sections, failover_sections, running_sections
 from benchmarks.environment import write_whole
 from benchmarks.figures import draw_accuracy, draw_latency, draw_topology
+from benchmarks.html import rendered
 from benchmarks.kinds import Kind, NoResult, kind_of
 from benchmarks.phases import PhaseReport
 from benchmarks.sections import Picture, Report, Result, Section
@@ -95,11 +94,13 @@ def _png(figure: Figure) -> bytes:
 
 
 def _html(result: Result, report: Report) -> str:
-    template = (resources.files("benchmarks") / "templates" / "report.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     pictures = {number: _svg(each.picture) for number, each in enumerate(report.sections) if each.picture}
-    return environment.from_string(template).render(
-        report=report, pictures=pictures, conditions=conditions(result), command=result.get("command", "")
+    return rendered(
+        "report.html",
+        report=report,
+        pictures=pictures,
+        conditions=conditions(result),
+        command=result.get("command", ""),
     )
 
 

@@ -41,6 +41,20 @@ def topology(manifest: Manifest) -> Topology:
     )
 
 
+def places(fog: Topology) -> dict[str, tuple[float, float]]:
+    """Return where each sensor and node stands: one column per simple hop from the sensors."""
+    column = dict.fromkeys(fog.sensors, 0)
+    for node in fog.nodes:
+        before = [e.source for e in fog.hyperconnections if e.target == node and e.kind == "simple"]
+        column[node] = 1 + max(column[source] for source in before)
+    spots = {}
+    for number in sorted(set(column.values())):
+        names = [name for name in (*fog.sensors, *fog.nodes) if column[name] == number]
+        for row, name in enumerate(names):
+            spots[name] = (float(number), (len(names) - 1) / 2 - row)
+    return spots
+
+
 def timeline(phases: Sequence[Phase], truth: Integers, prior: Sequence[float]) -> Timeline:
     """Return every step of `phases`; times are in seconds from the first."""
     steps = [

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import time
 
@@ -66,6 +67,20 @@ def test_a_fleet_with_certificates_answers_as_predicted(fleet):
     (phase,) = json.loads((folder / "r.json").read_text())["phases"]
     assert (phase["answered"], phase["lost"]) == (237, 0)
     assert phase["labels_equal"] == phase["labels_compared"] == 237
+
+
+def test_a_watcher_sees_the_fleet_beside_its_feeder(fleet):
+    url, folder = fleet
+    arguments = ["watch", "bundle", "--broker", str(url), "--fleet", "house", "--tls", "pki"]
+    with subprocess.Popen([command("fogguard"), *arguments], cwd=folder, stderr=subprocess.PIPE, text=True) as watching:
+        for line in watching.stderr:
+            if "mask 111" in line:
+                break
+        with link(url, folder / "pki", "feeder") as feeder:
+            feeder.connect()
+        watching.send_signal(signal.SIGINT)
+        said = watching.stderr.read()
+    assert (watching.returncode, "Traceback" in said) == (0, False), said
 
 
 def test_the_operator_asks_a_node_and_hears_its_reply(fleet):
