@@ -24,6 +24,7 @@ from edge_agent.config import Config, ConfigError, brokers_of
 from edge_agent.epoch import is_superseded, last_epoch, next_epoch
 from edge_agent.exchange import Exchange, load_current
 from edge_agent.generations import Generations
+from edge_agent.host_reader import HostReader
 from edge_agent.memory import give_back
 from edge_agent.node import Node
 from edge_agent.provider import CPU, Provider, provider_of
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _METRICS_EVERY_S = 1.0
 _FAREWELL_S = 1.0
+_READING_S = 0.005
 _BURST = 64
 
 
@@ -144,6 +146,7 @@ class Agent:
         self._was_up = False
         self._is_epoch_used = True
         self._is_leaving = False
+        self._host_reader = HostReader()
         self._client_id = _client_id(config)
         self._tls = config.tls
         beat_ms = min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4))  # its echo feeds the watchdog
@@ -193,7 +196,9 @@ class Agent:
         self._tell_supervisor()
         with self._link:
             while not self._is_stopping():
-                self._work(wake_s)
+                self._work(_READING_S if self._host_reader.is_busy else wake_s)
+                for request, reply in self._host_reader.answered():
+                    self._link.reply(request, encode_reply(reply))
                 self._follow_links()
                 if self._is_leaving:
                     self._leave()
@@ -292,7 +297,11 @@ class Agent:
             return
         url, is_away = str(self._link.url), self._link.url != self._link.first
         refusal = self._try_first() if is_away and reply.command in ("probe", "return") else ""
-        self._link.reply(request, encode_reply(msgspec.structs.replace(reply, broker=url, refusal=refusal)))
+        reply = msgspec.structs.replace(reply, broker=url, refusal=refusal)
+        if reply.command == "host":
+            self._host_reader.ask(request, reply)
+        else:
+            self._link.reply(request, encode_reply(reply))
         if is_away and reply.command == "return" and not refusal:
             self._is_leaving = True
 

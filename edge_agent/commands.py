@@ -82,7 +82,10 @@ def decode_ask(payload: bytes) -> Ask:
 
 
 def reply_of(command: Command, member: Member, bundle: bytes, now_ns: int, trace: Trace, session: "Session") -> Reply:
-    """Return what a node or sensor replies to a request, as far as it knows itself; its speed takes 30 ms to find."""
+    """Return what a node or sensor replies to a request, as far as it knows itself; its speed takes 30 ms to find.
+
+    How its device is, its agent adds (host_reader.py).
+    """
     reply = Reply(command=command, node=member.name, epoch=member.epoch, bundle=bundle.hex(), now_ns=now_ns)
     if command == "metrics":
         return replace(reply, metrics=member.metrics())
@@ -90,10 +93,6 @@ def reply_of(command: Command, member: Member, bundle: bytes, now_ns: int, trace
         return replace(reply, trace=trace.told())
     if command == "speed":
         return replace(reply, infer_ms=session.mean_ms())
-    if command == "host":
-        from edge_agent.proc import read_host  # brings what an agent that is not asked has no use for, and 0.3 MB
-
-        return replace(reply, host=read_host())
     return reply
 
 

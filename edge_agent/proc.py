@@ -2,7 +2,7 @@
 
 Read only when the operator asks: some of these files take a bus that is slow.
 
-    /proc, /sys ── their texts ──► `parse_host`, pure ──► Host
+    /proc, /sys, vcgencmd ── their texts ──► `parse_host`, pure ──► Host
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from edge_agent.firmware import ask_firmware, pmic_w
 from edge_agent.host import Host
 
 _FILES: Final = (
@@ -38,7 +39,7 @@ Texts = Mapping[str, str]
 
 def read_host(root: Path = Path("/")) -> Host:
     """Return how this device is."""
-    return parse_host(dict(_texts(root)), time.process_time(), os.sysconf("SC_CLK_TCK"))
+    return parse_host({**dict(_texts(root)), **ask_firmware()}, time.process_time(), os.sysconf("SC_CLK_TCK"))
 
 
 def _texts(root: Path) -> Iterator[tuple[str, str]]:
@@ -49,11 +50,12 @@ def _texts(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def parse_host(texts: Texts, agent_cpu_s: float, ticks_per_s: int) -> Host:
-    """Return what the texts of these files tell, by their paths without the first slash."""
+    """Return what these texts tell: files by their paths without the first slash, and what the firmware said."""
     memory, status = (_kilobytes(texts.get(f"proc/{name}", "")) for name in ("meminfo", "self/status"))
     ticks = [int(each) for each in texts.get("proc/stat", "").split("\n")[0].split()[_USER_TICKS]]
     idle = sum(ticks[_IDLE - 1 : _IO_WAIT])
-    throttled = texts.get("sys/devices/platform/soc/soc:firmware/get_throttled", "")
+    said = texts.get("vcgencmd get_throttled", "")  # a Pi 5 has no such file
+    throttled = texts.get("sys/devices/platform/soc/soc:firmware/get_throttled", said)
     return Host(
         agent_cpu_s=agent_cpu_s,
         agent_mb=status.get("VmRSS"),
@@ -81,7 +83,12 @@ def _largest(texts: Texts, ending: str, divisor: float) -> float | None:
 
 
 def _rails(texts: Texts) -> Iterator[tuple[str, float]]:
-    """Yield the power of each rail: as a sensor tells it in µW, or as mV times mA (the INA3221 of a Jetson)."""
+    """Yield the power of each rail: as a sensor tells it in µW, or as mV times mA (the INA3221 of a Jetson).
+
+    `PMIC` is the sum of a Raspberry Pi 5's, for none of them stands for the board.
+    """
+    if (board_w := pmic_w(texts.get("vcgencmd pmic_read_adc", ""))) is not None:
+        yield "PMIC", board_w
     for path, text in texts.items():
         found = _RAIL.fullmatch(path)
         if found is None or not text.isdecimal():

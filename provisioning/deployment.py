@@ -57,7 +57,7 @@ def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Fact
     if members := inventory.members(device):
         first, *sensors = members
         release = release_of(bundle, inventory, first, target.environment, sensors, target.arch)
-        files = agent_files(inventory, first, sensors)
+        files = agent_files(inventory, first, sensors, has_power_chip=facts.has_power_chip)
         services = tuple(service_of(sensor, sensors) for sensor in sensors)
     if has_broker:
         files |= broker_files(inventory, bundle.manifest, facts.mosquitto or _MOSQUITTO)

@@ -82,6 +82,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     services: dict[str, Service]
 
+    @property
+    def has_power_chip(self) -> bool:
+        """Whether it can tell what it draws, by way of its firmware: a Raspberry Pi 5, 500 or Compute Module 5."""
+        return re.match(r"Raspberry Pi (Compute Module )?5", self.model) is not None
+
 
 SCRIPT: Final = (resources.files("provisioning") / "scripts" / "facts.sh").read_text(encoding="utf-8")
 

@@ -69,7 +69,7 @@ def ask(
     command: Annotated[
         Literal["ping", "metrics", "trace", "host", "speed", "probe", "return"],
         typer.Argument(
-            help="What; trace: when what happened to its last steps; host: its heat and load; "
+            help="What; trace: when what happened to its last steps; host: its heat, load, power; "
             "speed: how long its graph takes; return: go back to the "
             "first broker; probe: would it let you in?"
         ),

@@ -90,6 +90,13 @@ PrivateUsers=no
 SupplementaryGroups={groups}
 """
 
+# The one node of a Raspberry Pi 5's firmware that takes vcgencmd's words and nothing else, if its kernel has it.
+_POWER_CHIP: Final = """\
+SupplementaryGroups=video
+DeviceAllow=/dev/vcio_gencmd rw
+BindPaths=-/dev/vcio_gencmd
+"""
+
 # What compiles for a processor of its own writes code and runs it, and places its threads and memory as it likes.
 _COMPILING: Final = """\
 MemoryDenyWriteExecute=no
@@ -126,15 +133,18 @@ def state_of(service: str) -> str:
     return "fogguard" if service == AGENT else service
 
 
-def agent_files(inventory: Inventory, node: str, sensors: Sequence[str] = ()) -> Files:
-    """Return what lies in /etc for a node, or sensor, and those beside it, the unit of each last; raises PkiError."""
-    found: Files = {}
-    for member in (node, *sensors):
-        found |= _files_of(inventory, member, service_of(member, sensors))
+def agent_files(inventory: Inventory, node: str, sensors: Sequence[str] = (), *, has_power_chip: bool = False) -> Files:
+    """Return what lies in /etc for a node, or sensor, and those beside it, the unit of each last; raises PkiError.
+
+    The first may ask what the device draws, if that `has_power_chip`.
+    """
+    found = _files_of(inventory, node, AGENT, has_power_chip=has_power_chip)
+    for sensor in sensors:
+        found |= _files_of(inventory, sensor, service_of(sensor, sensors))
     return found
 
 
-def _files_of(inventory: Inventory, node: str, service: str) -> Files:
+def _files_of(inventory: Inventory, node: str, service: str, *, has_power_chip: bool = False) -> Files:
     secrets: Files = {}
     anchor: Files = {}
     if inventory.pki:
@@ -142,7 +152,9 @@ def _files_of(inventory: Inventory, node: str, service: str) -> Files:
         anchor = {SIGNING_KEY: _read(inventory.pki, "signing.pub")}
     folder = _folder(service.removeprefix("fogguard-"), secrets)
     place = inventory.sources.get(node) or next(each for each in inventory.devices.values() if each.node == node)
-    devices = _DEVICES.format(groups=" ".join(place.groups)) if place.groups else ""
+    devices = _POWER_CHIP if has_power_chip else ""
+    if place.groups:
+        devices = _DEVICES.format(groups=" ".join(place.groups))
     unit = _AGENT_UNIT.format(
         of="" if service == AGENT else f" of sensor {node}",
         arguments="" if service == AGENT else f" --config sensor-{node}.json",

@@ -82,6 +82,22 @@ def test_a_card_that_the_kernel_has_shut_for_writing_is_told_before_anything_is_
     assert "is the card worn out? `sudo dmesg` tells" in told["unfit"]
 
 
+@pytest.mark.parametrize(
+    ("model", "has_power_chip"),
+    [
+        ("Raspberry Pi 5 Model B Rev 1.0", True),
+        ("Raspberry Pi 500 Rev 1.0", True),
+        ("Raspberry Pi Compute Module 5 Rev 1.0", True),
+        ("Raspberry Pi 4 Model B Rev 1.5", False),
+        ("Raspberry Pi Compute Module 4 Rev 1.1", False),
+        ("", False),
+    ],
+)
+def test_boards_with_a_power_chip_that_tells_are_known_by_their_model(model, has_power_chip):
+    text = said("composed-pi5-trixie-hot").replace("Raspberry Pi 5 Model B Rev 1.0", model)
+    assert parse_facts(text).has_power_chip is has_power_chip
+
+
 def test_another_device_than_the_inventory_says_is_unfit():
     device = msgspec.structs.replace(DEVICE, arch="x86_64")
     assert "is aarch64, the inventory says x86_64" in summary(said("composed-pi4-bookworm"), device)["unfit"]

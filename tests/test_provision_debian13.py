@@ -3,6 +3,9 @@
 import pytest
 from fleets import NODES, bare_fleet, other_bundle, require_answers, require_serving
 
+from provisioning.inventory import load_inventory
+from provisioning.units import AGENT, agent_files, unit_file
+
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -30,3 +33,14 @@ def test_a_fleet_of_debian_13_answers_over_tls_is_changed_and_goes_back(fleet):
     fleet.lab("plug", "f1")
     require_serving(fleet, "f1")
     fleet.provision("status", fleet.bundle.path)
+
+
+def test_an_agent_on_a_pi_5_sees_the_node_of_its_firmware_for_text_and_no_other(fleet):
+    nodes = "for node in vcio vcio_gencmd; do mknod -m 660 /dev/$node c 1 5; chgrp video /dev/$node; done"
+    unit = agent_files(load_inventory(fleet.file), "f1", has_power_chip=True)[unit_file(AGENT)].decode()
+    service = unit.partition("[Service]\n")[2].partition("[Install]")[0].splitlines()
+    others = ("#", "Type", "Exec", "Restart", "Watchdog", "Timeout", "State", "Load")
+    rights = " ".join(f"-p '{line}'" for line in service if line and not line.startswith(others))
+    reads = "head -c 1 /dev/vcio_gencmd | wc -c; ls /dev | grep vcio"
+    said = fleet.shell("f1", f"{nodes}; systemd-run -q --collect --wait --pipe {rights} sh -c '{reads}'")
+    assert said.split() == ["1", "vcio_gencmd"]

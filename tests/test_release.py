@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from retrained import retrained
+from support import ROOT
 
 from edge_agent.bundle import BundleDamaged, load
 from edge_agent.config import load_config
@@ -16,7 +17,8 @@ from edge_agent.selftest import self_test
 from edge_agent.signature import SignatureRefused
 from provisioning import pki
 from provisioning.certificates import PkiError
-from provisioning.deployment import load_for
+from provisioning.deployment import deployment_of, load_for
+from provisioning.facts import parse_facts
 from provisioning.inventory import BrokerPlace, Device, Inventory, InventoryError
 from provisioning.release import release_of
 from provisioning.signing import sign_bundle
@@ -145,3 +147,20 @@ def test_a_renewed_certificate_is_another_folder_and_the_same_release(bundle, in
     after = agent_files(inventory, "f1")
     assert release_of(bundle, inventory, "f1", "env").id == release
     assert set(before) & set(after) == {"/etc/fogguard/signing.pub", "/etc/systemd/system/fogguard-agent.service"}
+
+
+def test_an_agent_on_a_pi_5_may_ask_its_firmware_what_it_draws_and_no_other_device_is_less_hard(bundle, inventory):
+    def unit(facts):
+        said = parse_facts((ROOT / "tests" / "facts" / f"composed-{facts}.txt").read_text())
+        return deployment_of(bundle, inventory, "f1", said).files["/etc/systemd/system/fogguard-agent.service"].decode()
+
+    elsewhere = unit("pi4-bookworm")
+    assert unit("orin-jetpack6") == elsewhere == agent_files(inventory, "f1")[
+        "/etc/systemd/system/fogguard-agent.service"
+    ].decode()  # fmt: skip
+    added = set(unit("pi5-trixie-hot").splitlines()) - set(elsewhere.splitlines())
+    assert added == {
+        "SupplementaryGroups=video",
+        "DeviceAllow=/dev/vcio_gencmd rw",
+        "BindPaths=-/dev/vcio_gencmd",
+    }
