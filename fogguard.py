@@ -18,7 +18,7 @@ except ImportError:
 
 from benchmarks.commands import bench
 from benchmarks.drill_commands import field
-from benchmarks.options import BrokerChoice, BundlePath, Json, Rate, TlsFolder, require_writable, write
+from benchmarks.options import BrokerChoice, BundlePath, InventoryFile, Json, Rate, TlsFolder, require_writable, write
 from export.commands import check_bundle, export_run, network, train_choice
 from provisioning.commands import provision
 from provisioning.lab.commands import lab
@@ -119,6 +119,7 @@ def run(
     external: Annotated[
         bool, typer.Option("--external", help="The agents run elsewhere: feed and record only.")
     ] = False,
+    inventory: InventoryFile = None,
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:
@@ -128,18 +129,15 @@ def run(
     from benchmarks.environment import head
     from benchmarks.fleet import running_trial
     from benchmarks.live import follow
+    from benchmarks.place import place_of
     from benchmarks.terminal import print_phases, say
-    from broker.tls import files_of
 
-    if external and not broker:
-        raise FogError("--external: name the broker where the agents are with --broker mqtt://HOST:PORT")
-    if tls and not external:
-        raise FogError("--tls is for agents that run elsewhere: add --external")
     require_writable(json)
-    start = head(emulated="" if external else "every node is a process on this machine and the network is loopback")
+    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, inventory=inventory)
+    start = head(emulated="every node is a process on this machine and the network is loopback" if place.local else "")
     missing = frozenset(filter(None, down.split(",")))
-    options: dict[str, Any] = {"broker": broker, "local": not external, "fleet": fleet, "rate": rate}
-    options["tls"] = files_of(tls, "feeder") if tls else None
+    options: dict[str, Any] = {"broker": place.broker, "local": place.local, "fleet": place.fleet, "tls": place.tls}
+    options["rate"] = rate
     with running_trial(bundle, **options, down=missing, progress=say) as trial:
         if trial.agents:
             pids = ", ".join(f"{node} {pid}" for node, pid in trial.agents.pids.items())

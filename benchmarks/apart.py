@@ -1,6 +1,6 @@
 """Hands in a process of their own: however the one that gave the orders ends, they bring everything back.
 
-    harness ──{"harm": …, "node": "f1", "undo": false}──► python -m benchmarks.apart LAB PLUG…
+    harness ──{"harm": …, "node": "f1", "undo": false}──► python -m benchmarks.apart LAB NODE=PLUG…
             ◄──{"node": "f1", "began_ns": …, "error": ""}──
 
 One order a line, one answer a line, in order. When no more orders can come, whatever is still wrong is undone: a fleet
@@ -12,13 +12,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import IO, Protocol
 
 import msgspec
 
 from benchmarks.scenario import Harm
 from broker.errors import FailureFound, FogError
+from provisioning.plug import Plug
 
 _SLEEP_S = 0.05
 
@@ -61,14 +62,14 @@ class HandsApart:
 
     Args:
         lab: Whose devices; "" for none.
-        plugs: For each device that has one, `NODE=URL`.
+        plugs: Those of the devices that have one, by their nodes.
     """
 
-    def __init__(self, lab: str = "", plugs: Sequence[str] = ()) -> None:
+    def __init__(self, lab: str, plugs: Mapping[str, Plug]) -> None:
         self._line, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.apart", lab, *plugs],
+                [sys.executable, "-m", "benchmarks.apart", lab, *(f"{node}={plug}" for node, plug in plugs.items())],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 start_new_session=True,  # Ctrl-C is for us
@@ -177,7 +178,7 @@ class _Both:
         return self._plugs if harm.verb == "power" else self._lab
 
 
-def _actor(lab: str, plugs: Sequence[str]) -> Actor:
+def _actor(lab: str, plugs: Mapping[str, Plug]) -> Actor:
     from benchmarks.lab_hands import LabActor  # it needs what a lab needs
     from benchmarks.plugs import Plugs
 
@@ -188,8 +189,10 @@ def _actor(lab: str, plugs: Sequence[str]) -> Actor:
 
 def main() -> None:
     """Serve on standard input and output."""
-    lab, *plugs = sys.argv[1:]
-    serve(_actor(lab, plugs), sys.stdin.buffer, sys.stdout.buffer)
+    from benchmarks.plugs import plug_of
+
+    lab, *choices = sys.argv[1:]
+    serve(_actor(lab, dict(map(plug_of, choices))), sys.stdin.buffer, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

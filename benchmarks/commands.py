@@ -12,8 +12,10 @@ from benchmarks.failing_commands import accuracy, failover
 from benchmarks.options import (
     BrokerChoice,
     BundlePath,
+    InventoryFile,
     Json,
     LabName,
+    PlugList,
     Rate,
     TlsFolder,
     Window,
@@ -88,9 +90,11 @@ def latency(
         bool, typer.Option("--local", help="A fleet of processes on this machine, beside a bare relay. [default]")
     ] = False,
     external: Annotated[bool, typer.Option("--external", help="A fleet that runs already, at --broker.")] = False,
+    inventory: InventoryFile = None,
     lab: LabName = None,
+    plug: PlugList = None,
     fleet: Annotated[
-        str | None, typer.Option(help="Its name, with --external or --lab. [default: the bundle's, the lab's]")
+        str | None, typer.Option(help="Its name, if it runs elsewhere. [default: the bundle's, lab's, inventory's]")
     ] = None,
     tls: TlsFolder = None,
     steps: Annotated[int, typer.Option(help="One by one, at the least; locally as many in each round.", min=1)] = 500,
@@ -123,7 +127,8 @@ def latency(
     require_writable(json)
     if bundle is None and not local:
         raise FogError("name a bundle, or --local for the one that was exported last in this folder")
-    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab)
+    where: dict[str, Any] = {"broker": broker, "fleet": fleet, "tls": tls, "inventory": inventory, "lab": lab}
+    place = place_of(**where, external=external, plugs=plug or ())
     here = "every node is a process on this machine and the network is loopback"
     start = head(emulated=here if place.local else emulated_at(place))
     rates = None if offered is None else rates_of(offered)

@@ -14,6 +14,7 @@ from benchmarks.options import (
     External,
     FleetBroker,
     FleetName,
+    InventoryFile,
     Json,
     LabName,
     PlugList,
@@ -59,6 +60,7 @@ def drill(
     broker: BrokerChoice = None,
     fleet: FleetName = None,
     external: External = False,
+    inventory: InventoryFile = None,
     lab: LabName = None,
     plug: PlugList = None,
     tls: TlsFolder = None,
@@ -75,7 +77,9 @@ def drill(
     if sum(modes) != 1:
         raise FogError("say what is to happen, one of three: a SCENARIO.toml, --random or --by-hand")
     require_writable(json)
-    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab, plugs=plug or ())
+    place = place_of(
+        broker=broker, fleet=fleet, tls=tls, external=external, inventory=inventory, lab=lab, plugs=plug or ()
+    )
     wish = Wish(
         scenario=scenario,
         random=random,

@@ -10,6 +10,7 @@ from benchmarks.options import (
     BundlePath,
     External,
     FleetName,
+    InventoryFile,
     Json,
     LabName,
     PlugList,
@@ -37,6 +38,7 @@ def accuracy(
     broker: BrokerChoice = None,
     fleet: FleetName = None,
     external: External = False,
+    inventory: InventoryFile = None,
     lab: LabName = None,
     plug: PlugList = None,
     tls: TlsFolder = None,
@@ -60,7 +62,9 @@ def accuracy(
     from edge_agent.bundle import load
 
     require_writable(json)
-    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab, plugs=plug or ())
+    place = place_of(
+        broker=broker, fleet=fleet, tls=tls, external=external, inventory=inventory, lab=lab, plugs=plug or ()
+    )
     how = able(place, by, by_hand=True)
     start = head(emulated=emulated_at(place))
     found = load(bundle)
@@ -97,6 +101,7 @@ def failover(
     broker: BrokerChoice = None,
     fleet: FleetName = None,
     external: External = False,
+    inventory: InventoryFile = None,
     lab: LabName = None,
     plug: PlugList = None,
     tls: TlsFolder = None,
@@ -118,7 +123,9 @@ def failover(
     from edge_agent.bundle import load
 
     require_writable(json)
-    place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, lab=lab, plugs=plug or ())
+    place = place_of(
+        broker=broker, fleet=fleet, tls=tls, external=external, inventory=inventory, lab=lab, plugs=plug or ()
+    )
     chosen = ways(by or ["kill,freeze"], (*place.verbs, "hand"), place.broker_verbs)
     is_by_hand = any(way.harm.verb == "hand" for way in chosen)
     if is_by_hand and len(chosen) > 1:

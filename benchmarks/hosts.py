@@ -14,10 +14,11 @@ class Look(NamedTuple):
     host: Host
 
 
-def summarised(looks: Sequence[Look], steps: int) -> dict[str, Any]:
+def summarised(looks: Sequence[Look], steps: int, plug_w: Sequence[float] = ()) -> dict[str, Any]:
     """Return the figures of one device; what it does not tell is not there.
 
-    Shares are over the whole time, heat and memory the most, clocks the least of it, power the mean.
+    Shares are over the whole time, heat and memory the most, clocks the least of it, power the mean. What its smart
+    plug has told meanwhile is its rail `plug`.
     """
     first, last = looks[0], looks[-1]
     seconds = (last.at_ns - first.at_ns) / 1e9
@@ -32,13 +33,14 @@ def summarised(looks: Sequence[Look], steps: int) -> dict[str, Any]:
     throttled = [look.host.throttled for look in looks if look.host.throttled is not None]
     if throttled:
         found["throttled"] = [f"{bits:#x}" for bits in dict.fromkeys(throttled)]
-    power_w = {
-        name: statistics.mean(look.host.power_w[name] for look in looks if name in look.host.power_w)
-        for name in last.host.power_w
-    }
-    if power_w and steps:
-        found["power_w"] = power_w
-        found["joules_per_step"] = {name: watts * seconds / steps for name, watts in power_w.items()}
+    rails: dict[str, list[float]] = {"plug": [*plug_w]} if plug_w else {}
+    for look in looks:
+        for name, watts in look.host.power_w.items():
+            rails.setdefault(name, []).append(watts)
+    if rails and steps and seconds > 0:
+        found["power_w"] = {name: statistics.mean(told) for name, told in rails.items()}
+        found["power_readings"] = {name: len(told) for name, told in rails.items()}
+        found["joules_per_step"] = {name: watts * seconds / steps for name, watts in found["power_w"].items()}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -18,6 +18,7 @@ from benchmarks.beside import Figures, measure_beside
 from benchmarks.fleet import brokers_at
 from benchmarks.floor import running_floor
 from benchmarks.memory import rss_mb
+from benchmarks.meters import Meters
 from benchmarks.place import Place
 from benchmarks.probe import AgentWire, FloorWire, Probe, Round, StepLost
 from benchmarks.reached import Reached
@@ -119,20 +120,24 @@ def measure_there(
 ) -> dict[str, Any]:
     """Time a fleet that runs elsewhere: a lab's devices, or real ones (`examine`).
 
-    With a lab's, this thread is in the lab's network from then on.
+    With a lab's, this thread is in the lab's network from then on; smart plugs are outside.
     """
     bundle = load(path)
     bundle.verify()
-    if place.lab is not None:
-        from provisioning.lab import network
-
-        network.enter(place.lab.namespace)
+    nodes = bundle.manifest.nodes
+    if strange := place.plugs.keys() - nodes.keys():
+        raise FogError(f"{min(strange)} has a plug, and the bundle no such node: it has {', '.join(nodes)}")
     fleet = require_name(place.fleet or bundle.manifest.name, "fleet")
     first, *_ = parse_urls(place.broker or "")
-    reached = Reached(bundle, first, fleet, noise_of(bundle), place.tls)
     told = {"bundle": bundle.id.hex(), "steps": steps}
     kept: Keep = lambda body: keep(lambda: {**told, **body()})  # noqa: E731
-    return {**told, **examine(reached, steps, min_seconds, offered, progress, kept)}
+    with Meters(place.plugs) as meters:
+        if place.lab is not None:
+            from provisioning.lab import network
+
+            network.enter(place.lab.namespace)
+        reached = Reached(bundle, first, fleet, noise_of(bundle), place.tls, read_plugs_w=meters.read_w)
+        return {**told, **examine(reached, steps, min_seconds, offered, progress, kept)}
 
 
 def _figures(found: Round) -> Figures:

@@ -34,10 +34,20 @@ FleetBroker = Annotated[
     str,
     typer.Option("--broker", metavar="URL", help="Where the fleet meets: mqtt://HOST:PORT, or several with commas."),
 ]
+InventoryFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--inventory",
+        metavar="FLEET.toml",
+        help="The agents run on the devices of this fleet: its broker, name, certificates and plugs.",
+    ),
+]
 FleetName = Annotated[str | None, typer.Option("--fleet", help="The fleet's name. [default: the bundle's]")]
 PlugList = Annotated[
     list[str] | None,
-    typer.Option("--plug", metavar="NODE=URL/TOPIC", help="A device's smart plug, for `power`. See docs/drills.md."),
+    typer.Option(
+        "--plug", metavar="NODE=URL/TOPIC", help="A device's smart plug, for `power` and its Watts: docs/drills.md."
+    ),
 ]
 Window = Annotated[int, typer.Option(help="How many steps are under way at once.", min=1)]
 Rate = Annotated[float, typer.Option(help="Steps a second.", min=0.1, max=100_000)]

@@ -1,18 +1,20 @@
 """Where a fleet under measurement runs, and what can be done to its nodes from here."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks.fleet import Trial, kind_of_broker, running_trial
 from benchmarks.hands import Hands, LocalHands, NoHands, OperatorHands
 from benchmarks.letters import large
+from benchmarks.plugs import plug_of
 from benchmarks.scenario import LAB_VERBS, LOCAL_VERBS, Verb
 from benchmarks.terminal import notes, say
 from broker.embedded import LocalBroker
 from broker.errors import FogError
 from broker.tls import Tls, files_of
+from provisioning.plug import Plug
 
 if TYPE_CHECKING:
     from provisioning.lab.layout import Lab
@@ -26,7 +28,7 @@ class Place(NamedTuple):
     """Where the fleet is: agents of this machine, or others that run already.
 
     `verbs` are the things that can be done to its nodes from here, the first by default, `broker_verbs` those that can
-    be done to its broker; `plugs` are as in `HandsApart`.
+    be done to its broker; `plugs` are the smart plugs of its devices, by their nodes.
     """
 
     broker: str | None
@@ -36,7 +38,7 @@ class Place(NamedTuple):
     lab: "Lab | None"
     verbs: tuple[Verb, ...]
     broker_verbs: tuple[Verb, ...] = ()
-    plugs: tuple[str, ...] = ()
+    plugs: Mapping[str, Plug] = {}
 
     @property
     def has_one_clock(self) -> bool:
@@ -50,35 +52,52 @@ def place_of(
     fleet: str | None = None,
     tls: Path | None = None,
     external: bool = False,
+    inventory: Path | None = None,
     lab: str | None = None,
     plugs: Sequence[str] = (),
 ) -> Place:
-    """Return where the fleet is; raises FogError if the options do not go together."""
-    by_plug: tuple[Verb, ...] = ("power",) if plugs else ()
-    if lab is not None:
-        from provisioning.inventory import load_inventory  # what follows needs more than local fleets do
-        from provisioning.lab import programs, store
+    """Return where the fleet is; raises FogError if the options do not go together.
 
-        programs.require_root()
-        there = store.find(lab)
-        if there is None:
-            raise FogError(f"there is no lab {lab}: `fogguard lab up` makes one")
-        inventory = load_inventory(Path(there.fleet))
-        folder = tls or inventory.pki
-        told = files_of(folder, "feeder") if folder else None
-        where = (broker or inventory.broker_url, fleet or inventory.fleet, told, False, there)
-        return Place(*where, by_plug + LAB_VERBS, ("kill", "unplug"), tuple(plugs))
-    if external and not broker:
-        raise FogError("--external: name the broker where the agents are with --broker mqtt://HOST:PORT")
-    if tls and not external:
+    What an inventory says, that of the fleet or of the lab, holds where no other option says something else.
+    """
+    is_there = external or inventory is not None
+    if lab is not None and is_there:
+        raise FogError("--lab: its devices are one fleet, --external and --inventory are of another: leave one out")
+    is_here = lab is None and not is_there
+    if is_here and tls:
         raise FogError("--tls is for agents that run elsewhere: add --external")
-    if plugs and not external:
+    if is_here and plugs:
         raise FogError("--plug is for devices: agents of this machine have none")
+    switched = dict(map(plug_of, plugs))
+    devices = None if lab is None else _lab(lab)
+    if (file := Path(devices.fleet) if devices else inventory) is not None:
+        from provisioning.inventory import load_inventory  # what follows needs more than local fleets do
+
+        known = load_inventory(file)
+        broker, fleet, tls = broker or known.broker_url, fleet or known.fleet, tls or known.pki
+        switched = {**known.plugs, **switched}
+    if external and not broker:
+        raise FogError(
+            "--external: name the broker where the agents are with --broker mqtt://HOST:PORT, or --inventory fleet.toml"
+        )
     told = files_of(tls, "feeder") if tls else None
-    if external:
-        return Place(broker, fleet, told, False, None, by_plug, (), tuple(plugs))
+    by_plug: tuple[Verb, ...] = ("power",) if switched else ()
+    if devices is not None:
+        return Place(broker, fleet, told, False, devices, by_plug + LAB_VERBS, ("kill", "unplug"), switched)
+    if is_there:
+        return Place(broker, fleet, told, False, None, by_plug, (), switched)
     ours: tuple[Verb, ...] = () if broker and broker.startswith("mqtt") else ("kill",)
     return Place(broker, fleet, told, True, None, LOCAL_VERBS, ours)
+
+
+def _lab(name: str) -> "Lab":
+    from provisioning.lab import programs, store
+
+    programs.require_root()
+    found = store.find(name)
+    if found is None:
+        raise FogError(f"there is no lab {name}: `fogguard lab up` makes one")
+    return found
 
 
 @contextlib.contextmanager
@@ -124,8 +143,7 @@ def _tell(text: str) -> None:
 
 def within_reach(place: Place, by: Verb, order: Sequence[str]) -> list[str]:
     """Return the nodes that this can be done to: a plug switches those that have one; raises FogError if none has."""
-    plugged = {plug.partition("=")[0] for plug in place.plugs}
-    found = [node for node in order if by != "power" or node in plugged]
+    found = [node for node in order if by != "power" or node in place.plugs]
     if not found:
         raise FogError(f"--plug: name that of one of {', '.join(order)}")
     return found

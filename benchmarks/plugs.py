@@ -1,44 +1,43 @@
-"""Smart plugs that are switched over MQTT, as Tasmota's and Shelly's are: `on` and `off` on a topic of their own."""
+"""Smart plugs that are switched over MQTT, in the words of their kind."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
+from benchmarks.plug_kinds import kind_of
 from benchmarks.scenario import Harm
 from broker.errors import FailureFound, FogError
 from broker.link import Link
-from broker.url import BrokerUrl, parse_url
+from provisioning.plug import EXAMPLE, FORM, Plug, parse_plug
 
 _TAKEN_S: Final = 3.0
 
 
 class Plugs:
-    """The plugs of a fleet's devices.
+    """The plugs of a fleet's devices, by their nodes."""
 
-    Args:
-        choices: For each device `NODE=mqtt://HOST:PORT/TOPIC`; raises FogError if one says something else.
-    """
-
-    def __init__(self, choices: Iterable[str]) -> None:
-        self._plugs = dict(map(plug_of, choices))
+    def __init__(self, plugs: Mapping[str, Plug]) -> None:
+        self._plugs = plugs
 
     def do(self, harm: Harm, node: str) -> int:
         """Switch a device off; raises FailureFound if the plug's broker does not take that."""
         if harm.verb != "power":
             raise FogError(f"a plug is switched off and on: {harm.verb} is nothing that it can do")
-        return self._switch(node, b"off")
+        return self._switch(node, is_on=False)
 
     def undo(self, harm: Harm, node: str) -> int:  # noqa: ARG002 - all that a plug does is undone alike
         """Switch it on."""
-        return self._switch(node, b"on")
+        return self._switch(node, is_on=True)
 
     def finish(self) -> None:
         """Return: plugs need no preparation."""
 
-    def _switch(self, node: str, word: bytes) -> int:
+    def _switch(self, node: str, *, is_on: bool) -> int:
         if node not in self._plugs:
-            raise FogError(f"{node} has no plug: --plug {node}=mqtt://HOST:PORT/TOPIC names it")
+            raise FogError(f"{node} has no plug: --plug {node}={FORM} names it, or `plug` in fleet.toml")
         broker, topic = self._plugs[node]
+        kind = kind_of(topic)
+        word = kind.on if is_on else kind.off
         with Link(broker, f"fogguard-plug-{time.time_ns()}") as link:
             link.connect()
             began_ns = time.monotonic_ns()
@@ -47,13 +46,9 @@ class Plugs:
         return began_ns
 
 
-def plug_of(choice: str) -> tuple[str, tuple[BrokerUrl, str]]:
-    """Return the node, broker and topic in `NODE=mqtt://HOST:PORT/TOPIC`; raises FogError."""
+def plug_of(choice: str) -> tuple[str, Plug]:
+    """Return the node and the plug in `NODE=mqtt://HOST:PORT/TOPIC`; raises FogError."""
     node, equals, where = choice.partition("=")
-    scheme, slashes, rest = where.partition("://")
-    host, slash, topic = rest.partition("/")
-    if not (node and equals and slashes and slash and topic) or set(topic) & set("+#"):
-        raise FogError(
-            f"--plug {choice}: write NODE=mqtt://HOST:PORT/TOPIC, such as f1=mqtt://10.0.0.2/cmnd/plug1/POWER"
-        )
-    return node, (parse_url(f"{scheme}://{host}"), topic)
+    if not (node and equals):
+        raise FogError(f"--plug {choice}: write NODE={FORM}, such as f1={EXAMPLE}")
+    return node, parse_plug(where, f"--plug {node}:")

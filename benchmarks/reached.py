@@ -20,7 +20,8 @@ _IDLE_S = 600  # nobody drives the watcher's link while steps are timed
 class Reached(NamedTuple):
     """A fleet and how it is spoken to; `tls` is the feeder's certificate, the others lie beside it.
 
-    `is_here`: its agents are processes of this machine, and have its clock.
+    `is_here`: its agents are processes of this machine, and have its clock. `read_plugs_w` returns what the smart plugs
+    of its devices have said since the last call, by their nodes.
     """
 
     bundle: Bundle
@@ -29,6 +30,7 @@ class Reached(NamedTuple):
     sensed: Mapping[str, Vector]
     tls: Tls | None = None
     is_here: bool = False
+    read_plugs_w: Callable[[], dict[str, list[float]]] = dict
 
     def files(self, identity: str) -> Tls | None:
         """Return another identity's certificate."""

@@ -4,7 +4,7 @@
     Operator            asks between batches: clocks, traces, metrics, how the devices are
     watcher             overhears vectors of some more steps, to be computed again here
 
-Nothing is asked while steps are timed.
+Nothing is asked while steps are timed. What a device draws is read while it computes others, which are not.
 """
 
 import statistics
@@ -36,6 +36,7 @@ _BATCH_S: Final = 5.0
 _WARM_UP: Final = 100
 _PINGS: Final = 8
 _SPEEDS: Final = 3
+_UNTIMED: Final = 20
 _ROUNDS: Final = 9
 Progress = Callable[[str], None]
 Keep = Callable[[Callable[[], dict[str, Any]]], None]
@@ -46,6 +47,8 @@ class _Watch(NamedTuple):
 
     batches: list[Batch]
     looks: dict[str, list[Look]]
+    plugs_w: dict[str, list[float]]
+    untimed: list[int]
     round_trips_ms: dict[str, list[float]]
     infer_ms: dict[str, list[float]]
     is_here: bool
@@ -99,7 +102,7 @@ def examine(
         progress(f"{steps} steps one by one, for at least {min_seconds:.0f} s")
         with reached.probe() as probe:
             kept = lambda watch: keep(lambda: known(watch))  # noqa: E731
-            watch = _watch(probe, operator, nodes, steps, min_seconds, reached.is_here, kept)
+            watch = _watch(reached, probe, operator, steps, min_seconds, kept)
         found["findings"] += culprits.corrupt_links(before, _metrics(operator, nodes))
     if watch.batches and not watch.unanswered:
         progress(f"computing {WATCHED} steps again")
@@ -129,6 +132,7 @@ def _slow(watch: _Watch, manifest: Manifest, infer_ms: Mapping[str, Mapping[str,
 def _times(watch: _Watch, manifest: Manifest) -> dict[str, Any]:
     """Return where the time of the steps went that were fed one by one."""
     fed = [each for batch in watch.batches for each in batch.fed]
+    steps = len(fed) + sum(watch.untimed[:-1])  # from the first look to the last
     took_ms, bars = waterfall(watch.batches, manifest)
     return {
         "answers_ms": quantiles([each.ms for each in fed]),
@@ -139,7 +143,9 @@ def _times(watch: _Watch, manifest: Manifest) -> dict[str, Any]:
         "wires_ms": wires_ms(watch.batches, manifest),
         "clocks": _clocks(watch, list(manifest.nodes)),
         "waterfall": {"ms": took_ms, "bars": bars},
-        "devices": {node: summarised(looks, len(fed)) for node, looks in watch.looks.items() if looks},
+        "devices": {
+            node: summarised(looks, steps, watch.plugs_w[node]) for node, looks in watch.looks.items() if looks
+        },
     }
 
 
@@ -149,20 +155,20 @@ def _metrics(operator: Operator, nodes: Sequence[str]) -> dict[str, Metrics]:
 
 
 def _watch(
+    reached: Reached,
     probe: Probe,
     operator: Operator,
-    nodes: Sequence[str],
     steps: int,
     min_seconds: float,
-    is_here: bool,
     keep: Callable[[_Watch], None],
 ) -> _Watch:
     """Feed steps one by one in batches, and ask in between for what the nodes remember of them."""
+    nodes = list(reached.bundle.manifest.nodes)
     looks: dict[str, list[Look]] = {node: [] for node in nodes}
     trips_ms: dict[str, list[float]] = {node: [] for node in nodes}
     infer_ms: dict[str, list[float]] = {node: [] for node in nodes}
-    watch = _Watch([], looks, trips_ms, infer_ms, is_here, 0)
-    _look(operator, nodes, looks)
+    plugs_w: dict[str, list[float]] = {node: [] for node in nodes}
+    watch = _Watch([], looks, plugs_w, [], trips_ms, infer_ms, reached.is_here, 0)
     # One at a time, for they may share a processor; some in a row, or one that is held back would rest in between; and
     # again, or whatever else the machine did meanwhile would be blamed on one of them.
     for node in [*nodes] * _SPEEDS:
@@ -172,23 +178,32 @@ def _watch(
         probe.one_by_one(min(_WARM_UP, steps), _BATCH_S)
         began_s, count = time.monotonic(), 0
         clocks = _clocks_now(operator, nodes, watch)
+        reached.read_plugs_w()  # what they said by now is of no step
+        _look(probe, operator, watch)
         while count < steps or time.monotonic() - began_s < min_seconds:
             fed = probe.one_by_one(min(BATCH, steps), _BATCH_S)
             count += len(fed)
             earlier, clocks = clocks, _clocks_now(operator, nodes, watch)
             drifted = {node: during(earlier[node], clocks[node]) for node in nodes}
             watch.batches.append(Batch(fed, _traces(operator, nodes, fed), drifted))
-            _look(operator, nodes, looks)
+            _look(probe, operator, watch)
+            for node, said_w in reached.read_plugs_w().items():
+                plugs_w[node] += said_w
             keep(watch)
     except StepLost:
         return watch._replace(unanswered=1)
     return watch
 
 
-def _look(operator: Operator, nodes: Sequence[str], looks: dict[str, list[Look]]) -> None:
-    for node, each in operator.ask(nodes, "host").items():
+def _look(probe: Probe, operator: Operator, watch: _Watch) -> None:
+    """Ask how the devices are, and keep them busy meanwhile."""
+
+    def feed() -> None:
+        watch.untimed.append(len(probe.one_by_one(_UNTIMED, _BATCH_S)))
+
+    for node, each in operator.ask(watch.looks, "host", feed).items():
         if each.reply.host:
-            looks[node].append(Look(each.reply.now_ns, each.reply.host))
+            watch.looks[node].append(Look(each.reply.now_ns, each.reply.host))
 
 
 def _clocks_now(operator: Operator, nodes: Sequence[str], watch: _Watch) -> dict[str, Offset]:

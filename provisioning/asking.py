@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -75,8 +75,13 @@ class Operator:
     def __exit__(self, *exception: Any) -> None:
         self._link.__exit__(*exception)
 
-    def ask(self, nodes: Collection[str], command: Command) -> dict[str, Answered]:
-        """Send each of `nodes` a request, all at once, and return what they replied; raises NoReply."""
+    def ask(
+        self, nodes: Collection[str], command: Command, meanwhile: Callable[[], object] = lambda: None
+    ) -> dict[str, Answered]:
+        """Send each of `nodes` a request, all at once, do something else, and return what they replied.
+
+        Raises NoReply.
+        """
         self._came.clear()
         self._asked = {secrets.token_bytes(8): node for node in nodes}
         asked_ns = {}
@@ -84,6 +89,7 @@ class Operator:
             asked_ns[node] = time.monotonic_ns()
             request = Request(encode_ask(command), self._topics.reply(node), correlation)
             self._link.request(self._topics.cmd(node), request)
+        meanwhile()
         if not self._link.poll_until(lambda: len(self._came) == len(self._asked), _REPLY_S):
             silent = ", ".join(node for node in nodes if node not in self._came)
             raise NoReply(

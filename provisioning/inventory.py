@@ -15,6 +15,7 @@ key = "~/.ssh/id_ed25519"
 node = "f1"
 jump = "pi@192.168.1.1:22"       # if it answers only behind another machine
 arch = "aarch64"                 # if known: anything else that answers there is refused
+plug = "mqtt://192.168.1.2/cmnd/plug1/POWER"  # its smart plug, for drills and benchmarks: docs/drills.md
 wheel = "onnxruntime_gpu-….whl"  # an onnxruntime of your own for this device, instead of the locked one
 provider = "cuda"                # what computes, if not the processor: docs/devices.md, "A GPU"
 groups = ["video"]               # whose devices the agent may open for that
@@ -48,6 +49,7 @@ from edge_agent.provider import CPU, Provider, provider_of
 from provisioning.hosts import is_host, require_host
 from provisioning.pki import write_whole
 from provisioning.places import Place, brought, require_groups, require_sources
+from provisioning.plug import Plug, parse_plug
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -78,6 +80,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     wheel: str = ""
     provider: str | Provider = "cpu"
     groups: tuple[str, ...] = ()
+    plug: str = ""
 
 
 class BrokerPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -132,6 +135,15 @@ class Inventory:
     def provider_of(self, member: str) -> Provider:
         """Return what computes a node's graph; a sensor's is next to nothing."""
         return next((provider_of(each.provider) for each in self.devices.values() if each.node == member), CPU)
+
+    @property
+    def plugs(self) -> dict[str, Plug]:
+        """The smart plugs of the devices that have one, by their nodes."""
+        return {
+            each.node: parse_plug(each.plug, f"devices.{name}.plug")
+            for name, each in self.devices.items()
+            if each.node and each.plug
+        }
 
     @property
     def heard(self) -> dict[str, str]:
@@ -231,6 +243,8 @@ def _require_sound(path: Path, file: File) -> None:
             Login.parse(device.jump, f"{path}: devices.{name}.jump")
         require_provider(device.provider, f"{path}: devices.{name}.provider")
         require_groups(device.groups, f"{path}: devices.{name}")
+        if device.plug:
+            parse_plug(device.plug, f"{path}: devices.{name}.plug")
         if not device.node:
             continue
         require_name(device.node, f"{path}: devices.{name}.node")

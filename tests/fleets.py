@@ -66,11 +66,6 @@ def during(fleet, words, device, step, action):
     return process.returncode, "".join(printed)
 
 
-def url_of(fleet):
-    """The fleet's broker."""
-    return load_inventory(fleet.file).broker_url
-
-
 def require_serving(fleet, device, timeout_s=20):
     """Wait until a device's agent serves."""
     ends = time.monotonic() + timeout_s
@@ -81,7 +76,5 @@ def require_serving(fleet, device, timeout_s=20):
 
 def require_answers(fleet, bundle, *options):
     """Feed the fleet: every step is answered, and with the label that was predicted."""
-    url = url_of(fleet)
-    tls = ("--tls", "pki") if url.startswith("mqtts") else ()
-    words = ("--external", "--broker", url, "--fleet", NAME, *tls, "--steps", "200", *options)
+    words = ("--inventory", fleet.file, "--steps", "200", *options)
     assert "200 of 200" in fleet.command("run", bundle.path, *words)

@@ -9,10 +9,8 @@ import pytest
 from test_agent import listener
 
 from benchmarks.apart import HandFailed, HandsApart
-from benchmarks.plugs import plug_of
 from benchmarks.scenario import Harm
-from broker.errors import FogError
-from broker.url import BrokerUrl
+from provisioning.plug import Plug
 
 POWER = Harm("power")
 
@@ -30,7 +28,7 @@ def heard(broker):
 
 
 def hands_of(broker):
-    return HandsApart("", [f"f1={broker}/plugs/f1", f"e1={broker}/plugs/e1"])
+    return HandsApart("", {node: Plug(broker, f"plugs/{node}") for node in ("f1", "e1")})
 
 
 def test_plugs_are_switched_in_order_and_what_is_still_off_at_the_end_is_switched_on(broker, heard):
@@ -57,8 +55,9 @@ def test_what_cannot_be_done_is_said(broker):
 HARNESS = """
 import sys, time
 from benchmarks.apart import HandsApart
+from benchmarks.plugs import plug_of
 from benchmarks.scenario import Harm
-hands = HandsApart("", [sys.argv[1]])
+hands = HandsApart("", dict([plug_of(sys.argv[1])]))
 hands.do(Harm("power"), "f1")
 time.sleep(60)
 """
@@ -70,13 +69,3 @@ def test_a_harness_that_is_killed_leaves_nothing_switched_off(broker, heard):
     harness.send_signal(signal.SIGKILL)
     harness.wait()
     assert heard(2)[1:] == [("plugs/f1", "on")]
-
-
-def test_a_plug_is_named_by_node_broker_and_topic():
-    assert plug_of("f1=mqtt://10.0.0.2:1884/cmnd/plug1/POWER") == (
-        "f1",
-        (BrokerUrl("10.0.0.2", 1884), "cmnd/plug1/POWER"),
-    )
-    for wrong in ("f1", "f1=10.0.0.2/x", "f1=mqtt://10.0.0.2", "=mqtt://h/x", "f1=mqtt://h/a/+/b", "f1=mqtt://h/#"):
-        with pytest.raises(FogError, match="write NODE=mqtt://HOST:PORT/TOPIC"):
-            plug_of(wrong)

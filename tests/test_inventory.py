@@ -57,6 +57,8 @@ def test_paths_are_relative_to_the_file_and_the_broker_is_where_its_device_is(wr
         ('address = "10.0.0.1"', 'address = "10.0.0.9"', r"two devices have the address 10\.0\.0\.9 port 22"),
         ('tier = "edge"', 'tier = "roof"', r"Invalid enum value 'roof'.*devices"),
         ('kind = "replay"', "", "missing required field `kind`"),
+        ('tier = "edge"', 'plug = "10.0.0.2/x"', r"fleet\.toml: devices\.e1\.plug '10\.0\.0\.2/x': write mqtt://HOST"),
+        ('tier = "edge"', 'plug = "mqtt://h:x/y"', r"devices\.e1\.plug .*broker 'mqtt://h:x'"),
         ("[broker]", "[broker", "Expected ']'"),
         ('user = "pi"', "", r"missing required field `user` - at `\$\.devices\.e1`"),
         ('key = "keys/id"', "port = true", r"got `bool` - at `\$\.devices\.e1\.port`"),

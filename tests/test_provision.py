@@ -95,9 +95,7 @@ class Fleet:
         return {node: self.shell(node, "sha256sum < /opt/fogguard/current/bundle/manifest.json")[:16] for node in NODES}
 
     def require_answers(self, bundle):
-        url = load_inventory(self.file).broker_url
-        options = ("--external", "--broker", url, "--fleet", NAME, "--tls", "pki", "--steps", "200")
-        assert "200 of 200" in self.command("run", bundle.path, *options)
+        assert "200 of 200" in self.command("run", bundle.path, "--inventory", self.file, "--steps", "200")
 
 
 @contextmanager

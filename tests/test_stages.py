@@ -90,8 +90,14 @@ def test_a_device_is_summarised_over_its_own_clock_and_silent_where_it_tells_not
         "temperature_c": 61,
         "clock_mhz": 600,
         "power_w": {"VDD_IN": 5},
+        "power_readings": {"VDD_IN": 2},
         "joules_per_step": {"VDD_IN": 0.5},
     }
+    metered = summarised([looks[0], Look(10**10, Host())], 100, [3.0, 5.0, 4.0])
+    assert metered["power_w"] == {"plug": 4, "VDD_IN": 4}
+    assert metered["power_readings"] == {"plug": 3, "VDD_IN": 1}
+    assert metered["joules_per_step"] == {"plug": 0.4, "VDD_IN": 0.4}
+    assert "power_w" not in summarised(looks[:1], 100, [3.0])  # over no time
     pi = [Look(0, Host(throttled=0)), Look(1, Host(throttled=0x50005))]
     assert summarised(pi, 1)["throttled"] == ["0x0", "0x50005"]
     assert summarised([Look(0, Host()), Look(10**9, Host())], 1) == {"agent_cpu_percent": 0}
