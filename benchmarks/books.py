@@ -4,6 +4,7 @@ All of it holds when no step is under way. Within a node, with closed = complete
 
     steps = closed + dropped                         each step that was opened has ended, in one way
     closed = waits = publishes = inferences + null   each step that was closed was timed and told
+    infer_us = what all inferences took              as far as the bounds of their histogram tell
     late = Σ late of the sources, duplicate likewise
     frames of a source - late - duplicate <= steps   a step takes one frame of each source
     cut <= Σ cut of the sources, each <= cut         a step that is cut off lacks somebody
@@ -33,6 +34,10 @@ def faults(told: Metrics) -> list[str]:
     duplicate = sum(source.duplicate for source in sources.values())
     cut = sum(source.cut for source in sources.values())
     rejected = sum(told.rejected.values())
+    took_us = range(
+        sum(n * (1 << k >> 1) for k, n in enumerate(stages.infer.counts)),
+        1 + sum(n * ((1 << k) - 1) for k, n in enumerate(stages.infer.counts)),
+    )
     of_sources = sum(sum(source.rejected.values()) for source in sources.values())
     sums = {
         f"steps {counters.steps} = complete + cut {closed} + dropped {counters.dropped}": (
@@ -42,6 +47,9 @@ def faults(told: Metrics) -> list[str]:
         f"publishes {sum(stages.publish.counts)} = closed {closed}": sum(stages.publish.counts) == closed,
         f"inferences {sum(stages.infer.counts)} + null {counters.null} = closed {closed}": (
             sum(stages.infer.counts) + counters.null == closed
+        ),
+        f"inferences took {counters.infer_us} µs, from {took_us.start} to below {took_us.stop}": (
+            counters.infer_us in took_us or bool(stages.infer.counts[-1])  # that one has no end
         ),
         f"late {counters.late} = of sources {late}": counters.late == late,
         f"duplicate {counters.duplicate} = of sources {duplicate}": counters.duplicate == duplicate,

@@ -279,7 +279,9 @@ class Node:
         output: Vector | None = None
         if any(part is not None for part in parts):
             output = self._session.step([None if f is None else f.values for f in gathered.frames])
-            self._stages.infer.add(self._clock() - closed_ns)
+            infer_ns = self._clock() - closed_ns
+            self._stages.infer.add(infer_ns)
+            self.counters.infer_us += infer_ns // 1000
         else:
             self.counters.null += 1
         done_ns = self._clock()

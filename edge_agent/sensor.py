@@ -258,6 +258,7 @@ class Sensor:
         done_ns = self._clock()
         if output is not None:
             self._stages.infer.add(done_ns - began_ns)
+            self.counters.infer_us += (done_ns - began_ns) // 1000
         head = (waiting.step, self.epoch, self._bundle.id)
         if waiting.is_own:
             self._publish(self._topics.step, encode(Frame(*head, None, 0, waiting.origin_ns)))

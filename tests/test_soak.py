@@ -79,6 +79,7 @@ def test_the_books_of_a_node_come_out_and_each_wrong_entry_is_found(bundle):
     for entry in ("steps", "complete", "cut", "dropped", "null", "late", "duplicate"):
         wrong = changed(told, **{entry: getattr(told.counters, entry) + 1})
         assert faults(wrong), entry
+    assert faults(changed(told, infer_us=1 << 40))
     assert faults(msgspec.structs.replace(told, stages=Stages()))
     assert faults(msgspec.structs.replace(told, sources={"iot": Source(frames=11)}))
     assert faults(msgspec.structs.replace(told, sources={"iot": Source(frames=10, rejected={"magic": 1})}))
