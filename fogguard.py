@@ -124,7 +124,7 @@ def run(
     json: Json = None,
 ) -> None:
     """Run a fleet of agents on this machine, fed with the test rows; unplug nodes as you like, and watch."""
-    from benchmarks.culprits import corrupt_links
+    from benchmarks.culprits import corrupt_links, links_between
     from benchmarks.demo import require_as_predicted
     from benchmarks.environment import head
     from benchmarks.fleet import running_trial
@@ -152,7 +152,7 @@ def run(
         except FailureFound as failure:
             ended = failure
         reports = [report for report in trial.reports() if report.sent]
-    findings = corrupt_links(before, trial.driver.metrics)
+    findings = corrupt_links(links_between(before, trial.driver.metrics))
     write(json, {"bundle": trial.bundle.id.hex(), "phases": reports, "findings": findings}, start)
     print_phases("Answers by phase", reports)
     for each in findings:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import numpy as np
 
+from benchmarks.culprits import Finding
+from benchmarks.evidence import Evidence
 from benchmarks.scenario import Verb
 from broker.errors import FailureFound, FogError
 from export.failures import combinations_of_masks, masks, probabilities
@@ -55,7 +57,7 @@ class AverageAccuracy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of `fogguard bench accuracy`."""
+    """The result of `fogguard bench accuracy`; `evidence` is what was seen beside the feeding."""
 
     order: tuple[str, ...]
     by: Verb
@@ -63,6 +65,8 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     masks: list[MaskAccuracy]
     average: dict[str, AverageAccuracy]
     steps_per_s: float
+    evidence: Evidence
+    findings: list[Finding] = []
 
 
 class NotAsPredicted(FailureFound):

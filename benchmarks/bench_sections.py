@@ -3,9 +3,10 @@
 import msgspec
 
 from benchmarks.accuracy import AverageAccuracy, MaskAccuracy
+from benchmarks.culprits import Finding
 from benchmarks.figures import Point, draw_quantiles
 from benchmarks.running_sections import stages_of
-from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, percent, scatter
+from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, blame, percent, scatter, to_blame
 from benchmarks.soaked import Soaked
 from benchmarks.switched import COLUMNS, Switch
 from export.average import Evaluation
@@ -44,11 +45,12 @@ def of_accuracy(result: Result) -> Report:
         bad=bad,
         note=GUESS_NOTE,
     )
+    findings = msgspec.convert(result.get("findings", []), list[Finding])  # measured before there were any
     equal, compared = sum(each.labels_equal for each in masks), sum(each.n for each in masks)
     verdict = f"{len(masks)} masks, nodes fail by {result['by']}: {equal} of {compared} labels as predicted."
-    return Report(
-        "Average accuracy, measured on a running fleet", not bad, verdict, [scatter(points), by_setting, by_mask]
-    )
+    verdict += f" {to_blame(findings)}" if findings else ""
+    sections = [*([blame(findings)] if findings else []), scatter(points), by_setting, by_mask]
+    return Report("Average accuracy, measured on a running fleet", not (bad or findings), verdict, sections)
 
 
 def of_latency(result: Result) -> Report:

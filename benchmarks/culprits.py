@@ -12,7 +12,7 @@ A node that is slow answers late too, so its link is blamed only if its processo
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -37,6 +37,17 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     what: str
 
 
+class Arrived(msgspec.Struct, frozen=True, kw_only=True):
+    """How many frames came over a link, and how many of these had a wrong checksum."""
+
+    frames: int = 0
+    corrupt: int = 0
+
+    def plus(self, more: "Arrived") -> "Arrived":
+        """Return what came in all."""
+        return Arrived(frames=self.frames + more.frames, corrupt=self.corrupt + more.corrupt)
+
+
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """How many vectors of a node were computed again, how many were others, and by how much of their size at most."""
 
@@ -44,31 +55,48 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     wrong: int = 0
     worst: float = 0.0
 
+    def plus(self, more: "Judged") -> "Judged":
+        """Return what holds for all."""
+        return Judged(n=self.n + more.n, wrong=self.wrong + more.wrong, worst=max(self.worst, more.worst))
 
-def corrupt_links(before: Mapping[str, Metrics], after: Mapping[str, Metrics]) -> list[Finding]:
-    """Return the links on which bits changed between two readings of all nodes' metrics.
+
+def links_between(before: Mapping[str, Metrics], after: Mapping[str, Metrics]) -> dict[str, Arrived]:
+    """Return what came over each link, by `source>node`, between two readings of nodes' metrics.
 
     A node that is not in the first reading, or was started anew since, had counted nothing.
     """
-    wrong: dict[str, dict[str, int]] = {}  # by source, then receiver
-    came: dict[tuple[str, str], int] = {}
+    found = {}
     for node, told in after.items():
         for source, tally in told.sources.items():
-            was = before[node].sources[source] if node in before else Source()
-            was = was if was.frames <= tally.frames else Source()
-            count = tally.rejected.get("checksum", 0) - was.rejected.get("checksum", 0)
-            came[source, node] = tally.frames - was.frames + count
-            wrong.setdefault(source, {})[node] = count
+            earlier = before[node].sources.get(source) if node in before else None
+            now, was = _arrived(tally), _arrived(earlier or Source())
+            if was.frames > now.frames or was.corrupt > now.corrupt:
+                was = Arrived()
+            found[f"{source}>{node}"] = Arrived(frames=now.frames - was.frames, corrupt=now.corrupt - was.corrupt)
+    return found
+
+
+def _arrived(tally: Source) -> Arrived:
+    corrupt = tally.rejected.get("checksum", 0)
+    return Arrived(frames=tally.frames + corrupt, corrupt=corrupt)
+
+
+def corrupt_links(links: Mapping[str, Arrived]) -> list[Finding]:
+    """Return the links on which bits changed, by what came over each."""
+    receivers: dict[str, dict[str, Arrived]] = {}  # by source
+    for link, came in links.items():
+        source, node = link.split(">")
+        receivers.setdefault(source, {})[node] = came
     found = []
-    for source, receivers in wrong.items():
-        bad = {node: count for node, count in receivers.items() if count > 0}
-        if len(bad) > 1 and len(bad) == len(receivers):
-            each = ", ".join(f"{count} of {came[source, node]} at {node}" for node, count in bad.items())
-            what = f"what {source} sends is corrupt wherever it arrives: {each} frames had a wrong checksum"
+    for source, each in receivers.items():
+        bad = {node: f"{came.corrupt} of {came.frames}" for node, came in each.items() if came.corrupt > 0}
+        if len(bad) > 1 and len(bad) == len(each):
+            told = ", ".join(f"{counts} at {node}" for node, counts in bad.items())
+            what = f"what {source} sends is corrupt wherever it arrives: {told} frames had a wrong checksum"
             found.append(Finding(culprit=source, stage="wire", what=what))
             continue
-        for node, count in bad.items():
-            what = f"the link {source} → {node} corrupts: {count} of {came[source, node]} frames had a wrong checksum"
+        for node, counts in bad.items():
+            what = f"the link {source} → {node} corrupts: {counts} frames had a wrong checksum"
             found.append(Finding(culprit=f"{source}>{node}", stage="wire", what=what))
     return found
 
@@ -96,14 +124,26 @@ def wrong_nodes(judged: Mapping[str, Judged]) -> list[Finding]:
     ]
 
 
-def slow_nodes(there_ms: Mapping[str, float], here_ms: Mapping[str, float]) -> list[Finding]:
-    """Return the nodes that take much longer to infer than the others, measured by the same graphs on this machine."""
+def slow_nodes(
+    there_ms: Mapping[str, float],
+    here_ms: Mapping[str, float],
+    times: float = _INFER_TIMES,
+    least_ms: float = _INFER_MS,
+) -> list[Finding]:
+    """Return the nodes that take much longer to infer than the others, measured by the same graphs on this machine.
+
+    Args:
+        there_ms: How long each takes.
+        here_ms: How long the same graph takes here.
+        times: How many times slower than the others one must be.
+        least_ms: And by how much.
+    """
     ratios = {node: ms / here_ms[node] for node, ms in there_ms.items()}
     found = []
     for node, ratio in ratios.items():
         usual = _of_others(ratios, node)
         ms, usual_ms = there_ms[node], usual * here_ms[node]
-        if usual and ratio >= _INFER_TIMES * usual and ms - usual_ms >= _INFER_MS:
+        if usual and ratio >= times * usual and ms - usual_ms >= least_ms:
             what = f"{node} infers slowly: {ms:.2f} ms a step, {ratio / usual:.1f} times what one like the others would"
             found.append(Finding(culprit=node, stage="infer", what=what))
     return found
@@ -155,6 +195,14 @@ def without_echoes(*findings: Sequence[Finding]) -> list[Finding]:
         named = {each.culprit for each in found}
         found += [each for each in some if named.isdisjoint(each.culprit.split(">"))]
     return found
+
+
+COLUMNS: Final = ("culprit", "stage", "what")
+
+
+def rows_of(findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
+    """Return the rows of a table of findings."""
+    return [(each.culprit, each.stage, each.what) for each in findings]
 
 
 def require_none(findings: Sequence[Finding]) -> None:

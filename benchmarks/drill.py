@@ -15,6 +15,7 @@ from benchmarks.fleet import Trial
 from benchmarks.hands import Hands
 from benchmarks.ledger import Ledger
 from benchmarks.scenario import Harm, next_change_s, wanted
+from benchmarks.witness import Witness
 from broker.errors import FogError
 from broker.presence import State
 
@@ -52,6 +53,7 @@ class Drill:
         self._driver.watch = lambda: None  # a node that dies is what we came for
         self._began_ns = time.monotonic_ns() - int(found.elapsed_s * 1e9)
         self._ledger = Ledger(trial, found, self._began_ns)
+        self._witness = Witness(trial, found.evidence)
         self._alive = frozenset(self._manifest.order)
         self._wrong: dict[str, Harm] = {}
         self._unseen: dict[str, Deed] = {}
@@ -77,8 +79,9 @@ class Drill:
         self._states = dict.fromkeys(self._manifest.order, "alive")
         self._states.update({change.node: change.state for change in self.found.changes})
         try:
-            while not self._is_over():
-                self._go_on()
+            with self._witness:
+                while not self._is_over():
+                    self._go_on()
             self.found.finished = True
         finally:
             with contextlib.suppress(FogError):
@@ -180,6 +183,7 @@ class Drill:
 
     def _do_what_is_due(self) -> None:
         self._hands.check()
+        self._witness.excuse(self._wrong)
         if self.at_s < self._due_s or self._is_over():
             return
         now_wanted = wanted(self.found.plan, self.at_s)
@@ -214,6 +218,8 @@ class Drill:
     def _tell(self) -> None:
         began_s = self.at_s
         self.found.elapsed_s = self.found.stretches[-1].to_s = round(began_s, 4)
+        for each in self.found.blame():
+            self._say(f"{began_s:.1f} s: {each.what} (stage {each.stage})")
         self._keep(self.found)
         self._next_tell_s = began_s + max(1.0, (self.at_s - began_s) / _WRITING_SHARE)
         self._show(self)

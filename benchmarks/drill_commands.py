@@ -68,6 +68,7 @@ def drill(
 ) -> None:
     """Feed a fleet while nodes fail by a scenario, by chance or by your hand; compare its answers with the predicted.
 
+    A link that corrupts, and a node that computes wrong, far too slowly or for another bundle, is named; then it fails.
     The file that --json names is whole at any moment, and the same command goes on where it was ended.
     """
     from benchmarks.drill_run import Wish, perform

@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from benchmarks.byhand import ByHand
+from benchmarks.culprits import require_none
 from benchmarks.drill import Drill
 from benchmarks.drill_view import drill_view, print_drill
 from benchmarks.drilled import Drilled, require_as_predicted
@@ -16,6 +17,7 @@ from benchmarks.place import Place, able, emulated_at, trial_at
 from benchmarks.scenario import Plan, Verb, by_chance, harm, load_scenario
 from benchmarks.terminal import say
 from benchmarks.timeline import topology
+from benchmarks.witness import naming
 from broker.errors import FogError
 from edge_agent.bundle import Manifest, load
 from export.failures import average_accuracy
@@ -76,7 +78,7 @@ class _OfBundle(msgspec.Struct):
 
 
 def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json: Path | None) -> None:
-    """Drill the fleet at `place`, and raise NotAsPredicted unless it answered as predicted."""
+    """Drill the fleet at `place`; raise CulpritFound, or NotAsPredicted unless it answered as predicted."""
     bundle = load(path)
     manifest = bundle.manifest
     plan, planned_s = plan_of(wish, place, manifest)
@@ -89,20 +91,26 @@ def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json
         if json:
             write_now(json, with_head(start, {**about, **asdict(drilled), **shape}))
 
+    def told() -> None:
+        found.blame()
+        keep(found)
+
     if found.elapsed_s:
         say(f"going on after {found.elapsed_s:.0f} s")
     options: dict[str, Any] = {"rate": rate, "window": window, "whole": place.local, "progress": say}
-    with trial_at(place, path, by_hand=plan.mode == "by-hand", **options) as (trial, hands):
-        by_hand = None
-        if plan.mode == "by-hand":
-            by_hand = _operator(plan, planned_s, manifest)
-        with drill_view() as show:
-            Drill(trial, found, hands, by_hand, keep, say, show).run()
+    by_hand = _operator(plan, planned_s, manifest) if plan.mode == "by-hand" else None
+    with (
+        naming(found.evidence, told),
+        trial_at(place, path, by_hand=by_hand is not None, **options) as (trial, hands),
+        drill_view() as show,
+    ):
+        Drill(trial, found, hands, by_hand, keep, say, show).run()
     write(json, {**about, **asdict(found), **shape}, start)
     expected = None
     if plan.mode == "random":
         expected = average_accuracy(manifest.accuracy.per_mask, manifest.order, plan.reliability)
     print_drill(found, expected)
+    require_none(found.findings)
     require_as_predicted(found)
 
 

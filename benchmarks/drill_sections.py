@@ -5,11 +5,12 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.drilled import Drilled, quantile_ms
+from benchmarks.drilled import Drilled
 from benchmarks.figures import Point, draw_accuracy, draw_answer_times, draw_course, draw_latency
 from benchmarks.phases import PhaseReport
-from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, percent, scatter
+from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, blame, percent, scatter, to_blame
 from benchmarks.timeline import Timeline
+from benchmarks.times import quantile_ms
 
 _DRAWN_MASKS: Final = 6
 
@@ -108,6 +109,7 @@ def of_drill(result: Result) -> Report:
         "By hand", columns=("at s", "what", "said"), rows=[[f"{r.at_s:.1f}", r.kind, r.text] for r in found.remarks]
     )
     sections = [
+        *([blame(found.findings)] if found.findings else []),
         Section("Over time", Picture("course", (10, 3.4), over_time)),
         scatter(points),
         Section("Answer times", Picture("answer-times", (10, 3), lambda axes: draw_answer_times(axes, times))),
@@ -123,4 +125,5 @@ def of_drill(result: Result) -> Report:
         f"{found.total('n')} labels as predicted, {found.total('lost')} steps lost, {found.lost_in_outages} in "
         f"outages{share}."
     )
-    return Report(f"A drill: {found.plan.mode}", not bad, verdict, sections)
+    verdict += f" {to_blame(found.findings)}" if found.findings else ""
+    return Report(f"A drill: {found.plan.mode}", not (bad or found.findings), verdict, sections)

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.drill import Drill
-from benchmarks.drilled import Drilled, Tally, quantile_ms
+from benchmarks.drilled import Drilled, Tally
 from benchmarks.letters import large
-from benchmarks.terminal import notes, print_table, results, say
+from benchmarks.terminal import notes, print_blame, print_table, results, say
+from benchmarks.times import quantile_ms
 
 _RECENT_S = 10.0
 _LINE_EVERY_S = 10.0
@@ -109,6 +110,7 @@ def print_drill(found: Drilled, expected: float | None, masks: int = 32) -> None
     remarks = [(f"{each.at_s:.1f}", each.kind, each.text) for each in found.remarks[-masks:]]
     if remarks:
         print_table("By hand", ("at s", "what", "said"), remarks, wraps=True)
+    print_blame(found.findings)
     sent, answered, right, predicted = found.course.last(found.elapsed_s + found.course.bucket_s)
     results.print(
         f"{found.elapsed_s:.0f} s, {answered} of {sent} steps answered, {found.total('labels_equal')} of "

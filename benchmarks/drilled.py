@@ -3,17 +3,18 @@
 The file is one JSON object, written anew about once a second, and all that a drill needs to go on where it was.
 """
 
-import math
 from typing import Final
 
 import msgspec
 import numpy as np
 
+from benchmarks.culprits import Finding
+from benchmarks.evidence import Evidence
 from benchmarks.scenario import Plan
+from benchmarks.times import count
 from broker.errors import FailureFound
 from broker.presence import State
 
-BINS_PER_DECADE: Final = 20
 _LONGEST: Final = 3600
 
 
@@ -59,18 +60,7 @@ class Tally(msgspec.Struct, kw_only=True):
 
     def time(self, latency_ms: float) -> None:
         """Take in how long an answer took."""
-        k = math.floor(BINS_PER_DECADE * math.log10(max(latency_ms, 1e-3)))
-        self.answer_times[k] = self.answer_times.get(k, 0) + 1
-
-
-def quantile_ms(answer_times: dict[int, int], share: float) -> float:
-    """Return the time that `share` of the answers stay below, within an eighth; 0 without any."""
-    wanted, below = share * sum(answer_times.values()), 0
-    for k, count in sorted(answer_times.items()):
-        below += count
-        if below >= wanted > 0:
-            return round(float(10 ** ((k + 1) / BINS_PER_DECADE)), 3)
-    return 0.0
+        count(self.answer_times, latency_ms)
 
 
 class Course(msgspec.Struct, kw_only=True):
@@ -168,6 +158,8 @@ class Drilled(msgspec.Struct, kw_only=True):
         changes: How the sink saw the nodes that can fail; all alive before the first.
         remarks: What the operator was asked and did.
         course: Over time.
+        evidence: What was seen beside the feeding of who is to blame.
+        findings: Who is.
     """
 
     plan: Plan
@@ -184,6 +176,14 @@ class Drilled(msgspec.Struct, kw_only=True):
     changes: list[Change] = []
     remarks: list[Remark] = []
     course: Course = msgspec.field(default_factory=Course)
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
+    findings: list[Finding] = []
+
+    def blame(self) -> list[Finding]:
+        """Bring the findings up to date, and return those that are new."""
+        known = {(each.culprit, each.stage) for each in self.findings}
+        self.findings = self.evidence.findings()
+        return [each for each in self.findings if (each.culprit, each.stage) not in known]
 
     def tally(self, mask: str) -> Tally:
         """Return the tally of a mask, a new one if need be."""

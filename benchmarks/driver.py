@@ -39,7 +39,22 @@ class FleetSilent(FailureFound):
 
 
 class AnotherBundle(FailureFound):
-    """An agent runs something else than what is measured."""
+    """An agent runs something else than what is measured.
+
+    Args:
+        node: Which.
+        running: What it runs.
+        bundle: What is measured.
+        is_move: Whether it has gone over to that in this life, as a whole fleet does.
+    """
+
+    def __init__(self, node: str, running: str, bundle: str, *, is_move: bool) -> None:
+        self.node, self.running, self.bundle, self.is_move = node, running, bundle, is_move
+        super().__init__(
+            f"the fleet has gone over from bundle {bundle} to {running}: run it with that one"
+            if is_move
+            else f"{node} runs bundle {running}, not {bundle}: give all the same one"
+        )
 
 
 class _Fed(NamedTuple):
@@ -104,6 +119,9 @@ class Driver:
         self._interval_s = 1 / rate
         self._window = window
         self.watch = watch
+        self.told: Callable[[Metrics], None] = lambda _metrics: None
+        """Called with whatever a node tells of itself."""
+        self.fleet, self.tls = fleet, tls
         # One hop more than the sink's deadline: its clock starts when the step reaches it.
         sink_ms = manifest.deadlines_ms[manifest.sink]
         self.deadline_ms = sink_ms + min(manifest.deadlines_ms.values())
@@ -154,6 +172,11 @@ class Driver:
     def is_answerable(self) -> bool:
         """Whether there is a broker, and at it a sink to answer."""
         return self._link.is_up and self._presence.is_alive(self.bundle.manifest.sink)
+
+    @property
+    def url(self) -> BrokerUrl:
+        """The broker where it is now."""
+        return self._link.url
 
     def wait(self, seconds: float) -> None:
         """Take in what comes, and feed nothing."""
@@ -353,10 +376,9 @@ class Driver:
 
     def _on_status(self, node: str, status: Status, now_ns: int) -> None:
         if status.online and status.bundle not in self._known:
-            found, known = status.bundle or "unknown", self.bundle.id.hex()
-            if node in self.held:
-                raise AnotherBundle(f"the fleet has gone over from bundle {known} to {found}: run it with that one")
-            raise AnotherBundle(f"{node} runs bundle {found}, not {known}: give all the same one")
+            running, bundle = status.bundle or "unknown", self.bundle.id.hex()
+            is_move = node in self.held and self.held[node].epoch == status.epoch
+            raise AnotherBundle(node, running, bundle, is_move=is_move)
         if status.online:
             self.held[node] = status
             if node == self.bundle.manifest.sink:
@@ -393,3 +415,4 @@ class Driver:
                     seen = (was, sensed.state, sensed.layer, sensed.since_ns, now_ns)
                     self.noticed.append(Noticed(metrics.node, node, *seen))
         self.metrics[metrics.node] = metrics
+        self.told(metrics)

@@ -1,9 +1,10 @@
 """`fogguard bench accuracy` and `failover`: nodes are made to fail; each imports what it needs when it is used."""
 
+import contextlib
 from typing import Annotated, Any, Literal
 
 import typer
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from benchmarks.options import (
     BrokerChoice,
@@ -46,19 +47,23 @@ def accuracy(
 ) -> None:
     """Put a fleet into every node failure combination, and compare its answers with the predicted ones.
 
-    Nodes fail and come back one at a time. Only rows count that are fed once every living node sees who is dead. The
-    file that --json names is whole at any moment, and the same command goes on where it was ended.
+    Nodes fail and come back one at a time. Only rows count that are fed once every living node sees who is dead. A
+    link that corrupts, and a node that computes wrong, far too slowly or for another bundle, is named; then it fails.
+    The file that --json names is whole at any moment, and the same command goes on where it was ended.
     """
     import msgspec
 
     from benchmarks import accuracy
+    from benchmarks.culprits import require_none
     from benchmarks.environment import head
+    from benchmarks.evidence import Evidence
     from benchmarks.fleet import FLAT_OUT
     from benchmarks.keeping import Keeper, cut_short
     from benchmarks.measuring import Measuring
     from benchmarks.place import able, emulated_at, patience_s, place_of, trial_at
     from benchmarks.terminal import print_accuracy, progress_bar, say
     from benchmarks.timeline import topology
+    from benchmarks.witness import naming
     from edge_agent.bundle import load
 
     require_writable(json)
@@ -72,15 +77,33 @@ def accuracy(
     settings = [[setting[node] for node in manifest.order] for setting in manifest.settings.values()]
     some = accuracy.chosen_masks(manifest.order, settings, masks, seed, mask or ())
     same = {"bundle": found.id.hex(), "planned": len(some), "seed": seed, "rows_asked": rows}
-    before = cut_short(json, {**same, "emulated": start.emulated, "by": how}) or {"masks": []}
+    earlier = cut_short(json, {**same, "emulated": start.emulated, "by": how}) or {}
+    before = {"masks": [], "evidence": {}, **earlier}
+    evidence = msgspec.convert(before["evidence"], Evidence, strict=False)
     known = {each.mask: each for each in msgspec.convert(before["masks"], list[accuracy.MaskAccuracy])}
     keeper = Keeper(json, start, {**same, "fog": manifest.name, "topology": topology(manifest)})
+    latest = accuracy.Accuracy(
+        order=manifest.order, by=how, rows=rows, masks=[*known.values()], average={}, steps_per_s=0.0, evidence=evidence
+    )
+
+    def told(so_far: accuracy.Accuracy) -> None:
+        nonlocal latest
+        latest = so_far
+        keeper.keep(lambda: asdict(latest))
+
+    def ended() -> None:
+        keeper.leave(asdict(replace(latest, findings=evidence.findings())))
+
     options: dict[str, Any] = {"rate": FLAT_OUT, "window": window, "rows": rows, "progress": say}
-    with trial_at(place, bundle, by_hand=by == "hand", **options) as (trial, hands), progress_bar("masks") as update:
-        measuring = Measuring(trial, hands, how, known)
-        result = measuring.run(some, update, lambda so_far: keeper.keep(lambda: asdict(so_far)), patience_s(how))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(naming(evidence, ended))
+        trial, hands = stack.enter_context(trial_at(place, bundle, by_hand=by == "hand", **options))
+        update = stack.enter_context(progress_bar("masks"))
+        measuring = Measuring(trial, hands, how, known, evidence)
+        result = measuring.run(some, update, told, patience_s(how))
     keeper.finish(asdict(result))
     print_accuracy(result)
+    require_none(result.findings)
     accuracy.require_as_predicted(result)
 
 

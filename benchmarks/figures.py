@@ -9,9 +9,10 @@ from matplotlib.axis import Axis
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.ticker import LogFormatter
 
-from benchmarks.drilled import BINS_PER_DECADE, Course, Stretch
+from benchmarks.drilled import Course, Stretch
 from benchmarks.phases import PhaseReport
 from benchmarks.timeline import Timeline, Topology, places
+from benchmarks.times import BINS_PER_DECADE
 
 _INK, _QUIET, _MEASURED, _PREDICTED, _DEAD, _SKIP = "#1f2933", "#9aa5b1", "#0b6e99", "#e07a1f", "#c0392b", "#7b5ea7"
 _SMOOTHED_STEPS: Final = 25

@@ -32,9 +32,14 @@ class Keeper:
         """Write what `body` returns, if it is time."""
         now_s = time.monotonic()
         if self._file and now_s >= self._due_s:
-            write_now(self._file, self._whole(body(), finished=False))
+            self.leave(body())
             took_s = time.monotonic() - now_s
             self._due_s = now_s + max(_EVERY_S, took_s / _SHARE)
+
+    def leave(self, body: Any) -> None:
+        """Write what there is, at once: it may be the last."""
+        if self._file:
+            write_now(self._file, self._whole(body, finished=False))
 
     def finish(self, body: Any) -> None:
         """Write what is final."""

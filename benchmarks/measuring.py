@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.accuracy import Accuracy, AverageAccuracy, MaskAccuracy, gray_order, is_as_predicted
+from benchmarks.evidence import Evidence
 from benchmarks.fleet import Trial
 from benchmarks.hands import Hands
 from benchmarks.phases import PhaseReport
 from benchmarks.recording import Phase
 from benchmarks.scenario import Harm, Verb
+from benchmarks.witness import Witness
 from export.average import DIGITS
 from export.data.rows import Integers
 from export.failures import GUESS, combinations_of_masks, probabilities
@@ -33,10 +35,19 @@ class Measuring:
         hands: What lets nodes fail, and brings them back.
         by: How they fail.
         known: Masks measured before, all of whose labels were the predicted ones: they need not be measured again.
+        evidence: What was seen beside the feeding before; grows.
     """
 
-    def __init__(self, trial: Trial, hands: Hands, by: Verb, known: Mapping[str, MaskAccuracy] | None = None) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        hands: Hands,
+        by: Verb,
+        known: Mapping[str, MaskAccuracy] | None = None,
+        evidence: Evidence | None = None,
+    ) -> None:
         self._trial, self._hands, self._by = trial, hands, by
+        self._evidence = evidence or Evidence()
         self._known = {mask: each for mask, each in (known or {}).items() if is_as_predicted(each, self._rows)}
         self._found: dict[str, MaskAccuracy] = {}
         self._right: dict[str, npt.NDArray[np.float64]] = {}
@@ -53,6 +64,13 @@ class Measuring:
             told: Takes the result so far.
             patience_s: How long the fleet may take to settle on a mask.
         """
+        with Witness(self._trial, self._evidence):
+            self._measure(some, progress, told, patience_s)
+        return self.found()
+
+    def _measure(
+        self, some: Sequence[str], progress: Progress, told: Callable[[Accuracy], None], patience_s: float
+    ) -> None:
         driver, order = self._trial.driver, self._trial.bundle.manifest.order
         driver.watch = self._hands.check
         by, alive = Harm(self._by), frozenset(order)
@@ -84,7 +102,6 @@ class Measuring:
             self._hands.undo(by, node)
         driver.drain()
         progress(len(some), len(some), "")
-        return self.found()
 
     def found(self) -> Accuracy:
         """Return what was measured so far."""
@@ -95,6 +112,8 @@ class Measuring:
             masks=[self._found[mask] for mask in gray_order(self._found)],
             average=self._averages(),
             steps_per_s=round(self._fed / (self._fed_ns / 1e9), 1) if self._fed_ns else 0.0,
+            evidence=self._evidence,
+            findings=self._evidence.findings(),
         )
 
     @property

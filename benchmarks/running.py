@@ -20,12 +20,11 @@ from benchmarks.loads import offer
 from benchmarks.overhearing import WATCHED, overhear
 from benchmarks.probe import Fed, Probe, StepLost
 from benchmarks.reached import Reached
-from benchmarks.recomputed import judge
+from benchmarks.recomputed import judge, sessions_of
 from benchmarks.stages import Batch, bounds_ms, quantiles, stages_ms, waterfall, wires_ms
 from benchmarks.timeline import topology
 from benchmarks.whole import time_whole
 from broker.frame import HEADER_BYTES
-from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, Manifest
 from edge_agent.metrics import Metrics
 from provisioning.asking import Operator
@@ -81,7 +80,8 @@ def examine(
     nodes = list(manifest.nodes)
     progress("timing the whole network in one process on this machine")
     whole_ms = time_whole(reached.bundle, reached.sensed, max(steps, _WARM_UP))
-    here_ms = {node: load_session(reached.bundle, node).mean_ms(time.thread_time) for node in nodes}
+    sessions = sessions_of(reached.bundle)
+    here_ms = {node: session.mean_ms(time.thread_time) for node, session in sessions.items()}
     found: dict[str, Any] = {
         "fog": manifest.name,
         "topology": topology(manifest),
@@ -103,10 +103,10 @@ def examine(
         with reached.probe() as probe:
             kept = lambda watch: keep(lambda: known(watch))  # noqa: E731
             watch = _watch(reached, probe, operator, steps, min_seconds, kept)
-        found["findings"] += culprits.corrupt_links(before, _metrics(operator, nodes))
+        found["findings"] += culprits.corrupt_links(culprits.links_between(before, _metrics(operator, nodes)))
     if watch.batches and not watch.unanswered:
         progress(f"computing {WATCHED} steps again")
-        found["judged"] = judge(reached.bundle, overhear(reached))
+        found["judged"] = judge(manifest, sessions, overhear(reached))
     found["findings"] += culprits.wrong_nodes(found["judged"])
     found["findings"] += _slow(watch, manifest, {"there": watch.medians_ms(), "here": here_ms})
     if not found["findings"] and not watch.unanswered:

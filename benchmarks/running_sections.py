@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from benchmarks.culprits import Finding
-from benchmarks.sections import Picture, Report, Result, Section
+from benchmarks.sections import Picture, Report, Result, Section, blame, to_blame
 from benchmarks.stage_figures import draw_loads, draw_waterfall
 from benchmarks.stages import STAGES, Bar
 
@@ -22,20 +22,13 @@ def of_stages(result: Result) -> Report:
 def stages_of(result: Result) -> tuple[bool | None, str, list[Section]]:
     """Return whether somebody is to blame, who, and the sections; in all results of `bench latency`."""
     findings = msgspec.convert(result["findings"], list[Finding])
-    blame = Section(
-        "Who is to blame",
-        columns=("culprit", "stage", "what"),
-        rows=[[each.culprit, each.stage, each.what] for each in findings],
-        bad=frozenset(range(len(findings))),
-    )
     sections = [_answers(result), _waterfall(result), _stages(result), _wires(result)]
     sections += [_loads(result)] if result["loads"] else []
     sections += [_devices(result), _bytes(result)]
     if not findings and not result["unanswered"]:
         return None, "Nobody holds it up.", sections
-    names = ", ".join(f"{each.culprit} ({each.stage})" for each in findings) or "nobody that was found"
     lost = " A step was not answered." if result["unanswered"] else ""
-    return False, f"To blame: {names}.{lost}", [blame, *sections]
+    return False, f"{to_blame(findings)}{lost}", [blame(findings), *sections]
 
 
 def _answers(result: Result) -> Section:

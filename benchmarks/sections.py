@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from matplotlib.axes import Axes
 
+from benchmarks.culprits import COLUMNS, Finding, rows_of
 from benchmarks.figures import Point, draw_scatter
 
 Result = Mapping[str, Any]
@@ -42,6 +43,17 @@ class Report(NamedTuple):
 def scatter(points: Sequence[Point]) -> Section:
     """Return the section that sets measured beside predicted."""
     return Section("Measured against predicted", Picture("scatter", (6, 5.4), lambda axes: draw_scatter(axes, points)))
+
+
+def blame(findings: Sequence[Finding]) -> Section:
+    """Return the section that names who is to blame."""
+    return Section("Who is to blame", columns=COLUMNS, rows=rows_of(findings), bad=frozenset(range(len(findings))))
+
+
+def to_blame(findings: Sequence[Finding]) -> str:
+    """Return who is to blame, in a sentence."""
+    names = ", ".join(f"{each.culprit} ({each.stage})" for each in findings)
+    return f"To blame: {names or 'nobody that was found'}."
 
 
 def percent(value: float) -> str:

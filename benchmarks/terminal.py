@@ -14,6 +14,7 @@ from benchmarks.phases import PhaseReport
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Accuracy
+    from benchmarks.culprits import Finding as Culprit
     from benchmarks.failover import Failover
     from benchmarks.soaked import Soaked
     from export.average import Average, Evaluation
@@ -168,6 +169,14 @@ def print_findings(findings: "Iterable[Finding]") -> None:
         results.print(f"{finding.name}: {finding.detail}", soft_wrap=True)
 
 
+def print_blame(findings: "Sequence[Culprit]") -> None:
+    """Print who is to blame, if anybody is."""
+    from benchmarks.culprits import COLUMNS, rows_of
+
+    if findings:
+        print_table("Who is to blame", COLUMNS, rows_of(findings), wraps=True)
+
+
 def print_failovers(classes: "Mapping[str, Failover]") -> None:
     """Print what each class of failure does."""
     from benchmarks.failover import COSTS, costs, layers, quantiles
@@ -224,6 +233,7 @@ def print_accuracy(found: "Accuracy", masks: int = 32) -> None:
     ]
     columns_of_settings = ("setting", "measured %", "predicted %", "± rows", "probability covered")
     print_table("Average accuracy, Eq. (3)", columns_of_settings, averages)
+    print_blame(found.findings)
     keys = ("labels_equal", "n", "lost", "late")
     equal, compared, lost, late = (sum(getattr(each, key) for each in found.masks) for key in keys)
     results.print(

@@ -81,6 +81,7 @@ def test_a_fleet_answers_as_predicted_under_every_mask(bundle, prediction, by, b
     with running_trial(bundle.path, broker=str(broker), rate=FLAT_OUT, window=16) as trial:
         found = measure(trial, by, some, lambda done, total, mask: seen.append((done, mask)))
     require_as_predicted(found)
+    assert found.findings == []
     assert [each.mask for each in found.masks] == some
     assert seen == [*enumerate(some), (8, "")]
     per_mask = bundle.manifest.accuracy.per_mask

@@ -17,6 +17,7 @@ from benchmarks.culprits import (
     CulpritFound,
     Judged,
     corrupt_links,
+    links_between,
     other_bundles,
     require_none,
     slow_nodes,
@@ -51,21 +52,25 @@ def told(node, **sources):
     return Metrics(node=node, epoch=1, now_ns=0, sources=tallies, **nothing)
 
 
+def corrupted(before, after):
+    return corrupt_links(links_between(before, after))
+
+
 def test_a_corrupt_link_is_named_by_what_came_between_two_readings():
     before = {"f1": told("f1", f2=(1000, 5), e1=(1000, 0)), "cloud": told("cloud", f2=(1000, 0))}
     after = {"f1": told("f1", f2=(1963, 42), e1=(2000, 0)), "cloud": told("cloud", f2=(2000, 0))}
-    (finding,) = corrupt_links(before, after)
+    (finding,) = corrupted(before, after)
     assert (finding.culprit, finding.stage) == ("f2>f1", "wire")
     assert "37 of 1000 frames had a wrong checksum" in finding.what
-    assert corrupt_links(after, after) == []
-    assert "42 of 2005 frames" in corrupt_links({}, {"f1": after["f1"]})[0].what
-    assert "2 of 10 frames" in corrupt_links(after, {"f1": told("f1", f2=(8, 2), e1=(8, 0))})[0].what  # started anew
+    assert corrupted(after, after) == []
+    assert "42 of 2005 frames" in corrupted({}, {"f1": after["f1"]})[0].what
+    assert "2 of 10 frames" in corrupted(after, {"f1": told("f1", f2=(8, 2), e1=(8, 0))})[0].what  # started anew
 
 
 def test_a_sender_whose_frames_are_corrupt_at_all_its_receivers_is_named_itself():
     before = {"f1": told("f1", f2=(0, 0)), "cloud": told("cloud", f2=(0, 0))}
     after = {"f1": told("f1", f2=(9, 1)), "cloud": told("cloud", f2=(8, 2))}
-    assert named(corrupt_links(before, after)) == [("f2", "wire")]
+    assert named(corrupted(before, after)) == [("f2", "wire")]
 
 
 def test_a_slow_node_is_named_beside_others_that_are_all_as_slow_as_their_machines():

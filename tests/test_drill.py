@@ -43,7 +43,8 @@ def masks(found):
 
 
 def require_whole(found):
-    """Every step of a drill is accounted for, in the tallies and over time."""
+    """Every step of a drill is accounted for, in the tallies and over time, and nobody is to blame."""
+    assert found["findings"] == []
     course = found["course"]
     for name in ("sent", "answered"):
         assert sum(course[name]) == sum(each[name] for each in found["masks"])
@@ -276,6 +277,8 @@ def test_a_drill_elsewhere_begins_with_whoever_is_there(fogguard, bundle, tmp_pa
     assert found["stretches"][-1]["mask"] == "011"
     assert masks(found)["011"]["labels_equal"] == masks(found)["011"]["n"] > 50
     assert [(each["node"], each["state"]) for each in found["changes"]][:1] == [("f1", "dead")]
+    judged = found["evidence"]["judged"]  # also what was computed without it
+    assert judged["cloud"]["n"] > judged["f1"]["n"] == 0
 
 
 def test_the_sink_unplugged_by_mistake_is_waited_for(bundle, tmp_path):

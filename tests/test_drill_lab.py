@@ -57,6 +57,7 @@ def test_a_scenario_pulls_the_plugs_and_cables_of_a_lab_and_leaves_it_whole(answ
     for mask in ("111", "011", "110", "101"):
         assert by_mask[mask]["labels_equal"] == by_mask[mask]["n"] > 100, said
     assert all(deed["sensed_ms"] is not None for deed in found["deeds"])
+    assert found["findings"] == []
     status = answering.command("lab", "status", "--name", NAME)
     assert "off" not in status
     assert "frozen" not in status

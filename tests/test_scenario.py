@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.drilled import Course, Tally, quantile_ms
+from benchmarks.drilled import Course, Tally
 from benchmarks.scenario import (
     LAB_VERBS,
     LOCAL_VERBS,
@@ -16,6 +16,7 @@ from benchmarks.scenario import (
     next_change_s,
     wanted,
 )
+from benchmarks.times import quantile_ms
 
 TEXT = """
 seconds = 40

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -127,6 +128,21 @@ def test_the_latency_of_a_secured_fleet_is_measured_as_feeder_operator_and_watch
     assert report.returncode == 0, report.stderr
     assert (folder / "latency-waterfall.png").exists()
     assert "| node | opened by | sent at ms | wire |" in (folder / "latency.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_drill_of_a_secured_fleet_overhears_as_its_watcher_and_does_without_one(fleet):
+    url, folder = fleet
+    where = ["--external", "--broker", str(url), "--fleet", "house", "--by-hand", "--hold", "60s", "--for", "3s"]
+    shutil.copytree(folder / "pki", folder / "few", ignore=shutil.ignore_patterns("watcher.*"))
+    judged = []
+    for keys in ("pki", "few"):
+        drill = [command("fogguard"), "drill", "bundle", *where, "--tls", keys, "--json", f"{keys}.json"]
+        done = subprocess.run(drill, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        judged.append(json.loads((folder / f"{keys}.json").read_text())["evidence"]["judged"]["cloud"]["n"])
+    assert judged[0] > judged[1] == 0
+    assert "few holds no watcher.crt" in " ".join(done.stderr.split())
 
 
 def replies_to(fleet, asker, payload, reply_to):

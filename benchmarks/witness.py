@@ -1,0 +1,149 @@
+"""Watches a fleet while it is fed: what its nodes tell, and what some of its steps were. It costs next to nothing.
+
+Each node tells its metrics once a second anyhow. Every few seconds some steps are overheard, in a thread of its own and
+by a client that stays for these only, and computed again here: at any load that is as few.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Final, NamedTuple
+
+from benchmarks.culprits import Judged, links_between
+from benchmarks.driver import AnotherBundle
+from benchmarks.evidence import SPELL, Evidence
+from benchmarks.fleet import Trial
+from benchmarks.overhearing import listening
+from benchmarks.reached import Reached
+from benchmarks.recomputed import Overheard, judge, sessions_of
+from broker.errors import FogError
+from edge_agent.metrics import Metrics
+
+_log = logging.getLogger("fogguard.witness")
+_EVERY_S: Final = 5.0
+_ANSWERS: Final = 12
+_LISTEN_S: Final = 1.0
+_TOLD_S: Final = 1.5  # a node tells once a second
+_EXCUSED_S: Final = 2.0
+
+
+@contextlib.contextmanager
+def naming(evidence: Evidence, keep: Callable[[], None]) -> Iterator[None]:
+    """Take in who runs another bundle, if that ends the block, and keep it."""
+    try:
+        yield
+    except AnotherBundle as other:
+        if not other.is_move:
+            evidence.bundle, evidence.others[other.node] = other.bundle, other.running
+            keep()
+        raise
+
+
+class _Inferred(NamedTuple):
+    """How many inferences a node had made in an epoch, and how long all of them took."""
+
+    epoch: int
+    n: int
+    us: int
+
+
+class Witness:
+    """Collects evidence from when its block is entered until it is left.
+
+    Args:
+        trial: The fleet.
+        evidence: Grows.
+    """
+
+    def __init__(self, trial: Trial, evidence: Evidence) -> None:
+        driver = trial.driver
+        self._bundle, self._driver, self._evidence = trial.bundle, driver, evidence
+        self._reached = Reached(trial.bundle, driver.url, driver.fleet, {}, driver.tls)
+        self._known: dict[str, Metrics] = {}
+        self._told: set[str] = set()
+        self._spells: dict[str, _Inferred] = {}
+        self._excused_until_s: dict[str, float] = {}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="witness")
+        self._sample: Future[dict[str, Judged]] | None = None
+        self._next_sample_s = 0.0
+        self._is_over = False
+        self._is_deaf = False
+
+    def __enter__(self) -> "Witness":
+        self._sessions = sessions_of(self._bundle)
+        self._evidence.others.clear()  # this fleet would not have come so far
+        self._evidence.here_ms = {node: session.mean_ms(time.thread_time) for node, session in self._sessions.items()}
+        self._known = dict(self._driver.metrics)
+        self._driver.told = self._take
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._wait_for_all()
+        self._driver.told = lambda _metrics: None
+        self._is_over = True
+        self._pool.shutdown()
+        self._take_sample()
+
+    def excuse(self, nodes: Iterable[str]) -> None:
+        """Leave out how long these take to infer: they are slow, or stood still, by order."""
+        until_s = time.monotonic() + _EXCUSED_S
+        self._excused_until_s.update(dict.fromkeys(nodes, until_s))
+
+    def _wait_for_all(self) -> None:
+        """If it was over too soon for that, let everybody tell once."""
+        expected = self._driver.sink_alive() | {self._bundle.manifest.sink}
+        ends_s = time.monotonic() + _TOLD_S
+        while not self._told >= expected and time.monotonic() < ends_s:
+            self._driver.wait(0.02)
+
+    def _take(self, metrics: Metrics) -> None:
+        self._told.add(metrics.node)
+        now_s, before = time.monotonic(), self._known.get(metrics.node)
+        if before is not None:
+            self._evidence.add_links(links_between({metrics.node: before}, {metrics.node: metrics}))
+        self._known[metrics.node] = metrics
+        self._time(metrics, now_s)
+        if self._sample is not None and self._sample.done():
+            self._take_sample()
+        if self._sample is None and now_s >= self._next_sample_s and self._driver.is_answerable:
+            self._next_sample_s = now_s + _EVERY_S
+            self._sample = self._pool.submit(self._judge_some, self._reached._replace(url=self._driver.url))
+
+    def _time(self, metrics: Metrics, now_s: float) -> None:
+        """Take in how long a node infers, once it has told of enough inferences."""
+        node = metrics.node
+        now = _Inferred(metrics.epoch, sum(metrics.stages.infer.counts), metrics.counters.infer_us)
+        was = self._spells.setdefault(node, now)
+        n = now.n - was.n
+        if now.epoch != was.epoch or now_s < self._excused_until_s.get(node, 0.0):  # started anew, or slow by order
+            self._spells[node] = now
+        elif n >= SPELL:
+            self._evidence.add_spell(node, (now.us - was.us) / n / 1e3)
+            self._spells[node] = now
+
+    def _take_sample(self) -> None:
+        if self._sample is not None:
+            self._evidence.add_judged(self._sample.result())
+            self._sample = None
+
+    def _judge_some(self, reached: Reached) -> dict[str, Judged]:
+        """Overhear some steps, and compute them again; another thread's."""
+        overheard, sensors, dead = Overheard(), self._bundle.manifest.sensors, self._dead()
+        try:
+            with listening(reached, overheard) as link:
+                link.connect()
+                link.poll_until(lambda: self._is_over or overheard.answered(sensors) >= _ANSWERS, _LISTEN_S)
+        except FogError as error:
+            if not self._is_deaf:
+                _log.warning("nothing is computed again while nothing is overheard: %s", error)
+            self._is_deaf = True
+        return judge(self._bundle.manifest, self._sessions, overheard, dead & self._dead())
+
+    def _dead(self) -> frozenset[str]:
+        return frozenset(self._bundle.manifest.order) - self._driver.sink_alive()
