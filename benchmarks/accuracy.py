@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.culprits import Finding
 from benchmarks.evidence import Evidence
@@ -135,3 +136,13 @@ def require_as_predicted(found: Accuracy) -> None:
             for each in bad[:8]
         )
         raise NotAsPredicted(f"{len(bad)} of {len(found.masks)} masks are not as predicted: {details}")
+
+
+def half_width(right: npt.NDArray[np.float64]) -> float:
+    """Return half the width of the 95 % interval of the mean of `right`, the (rows,) shares that count as right.
+
+    Two rows that are right and two that are wrong are added (Agresti and Coull 1998): where all rows are right, that
+    does not prove that all others would be.
+    """
+    padded = np.append(right, (1.0, 1.0, 0.0, 0.0))
+    return 1.96 * float(padded.std()) / len(padded) ** 0.5

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy import Accuracy, AverageAccuracy, MaskAccuracy, gray_order, is_as_predicted
+from benchmarks.accuracy import Accuracy, AverageAccuracy, MaskAccuracy, gray_order, half_width, is_as_predicted
 from benchmarks.evidence import Evidence
 from benchmarks.fleet import Trial
 from benchmarks.hands import Hands
@@ -141,7 +141,7 @@ class Measuring:
             averages[name] = AverageAccuracy(
                 measured=round(float(each.mean()), DIGITS),
                 predicted=round(float((weights @ predicted).mean() / covered), DIGITS),
-                ci95=round(1.96 * float(each.std()) / len(each) ** 0.5, DIGITS),
+                ci95=round(half_width(each), DIGITS),
                 covered=round(covered, DIGITS),
             )
         return averages

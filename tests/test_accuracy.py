@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import operated
 
-from benchmarks.accuracy import NotAsPredicted, chosen_masks, gray_order, require_as_predicted
+from benchmarks.accuracy import NotAsPredicted, chosen_masks, gray_order, half_width, require_as_predicted
 from benchmarks.fleet import FLAT_OUT, running_trial
 from benchmarks.hands import LocalHands
 from benchmarks.measuring import Measuring
@@ -47,6 +47,14 @@ def test_a_draw_has_each_node_alive_and_dead_however_reliable_it_is(seed):
         assert len(set(drawn)) == count
         for position in range(8):
             assert {mask[position] for mask in drawn} == {"0", "1"}
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 0.999])
+@pytest.mark.parametrize("rows", [60, 123, 2000])
+def test_nineteen_of_twenty_intervals_hold_the_share_that_rows_are_drawn_from(share, rows):
+    drawn = (np.random.default_rng(0).random((2000, rows)) < share).astype(float)
+    held = [abs(each.mean() - share) <= half_width(each) for each in drawn]
+    assert np.mean(held) > 0.93
 
 
 def test_likely_masks_are_drawn_first():
