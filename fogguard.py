@@ -80,7 +80,7 @@ def demo(
 def broker(
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 1883,
     host: Annotated[str, typer.Option(help="The address to listen on; nobody is asked for a password.")] = "127.0.0.1",
-    kind: Annotated[Literal["embedded", "mosquitto"] | None, typer.Option(help="[default: what is here]")] = None,
+    kind: Annotated[Literal["embedded", "mosquitto"] | None, typer.Option(help="(default: what is here)")] = None,
     render_mosquitto: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Only write mosquitto's configuration for a fleet into DIR.")
     ] = None,
@@ -115,7 +115,7 @@ def run(
     rate: Rate = 200.0,
     down: Annotated[str, typer.Option(metavar="NODE,…", help="Nodes that are not started.")] = "",
     broker: BrokerChoice = None,
-    fleet: Annotated[str | None, typer.Option(help="The fleet's name [default: the bundle's]")] = None,
+    fleet: Annotated[str | None, typer.Option(help="The fleet's name (default: the bundle's)")] = None,
     external: Annotated[
         bool, typer.Option("--external", help="The agents run elsewhere: feed and record only.")
     ] = False,

@@ -28,7 +28,7 @@ Split = Literal["row", "group", "given"]
 @network.command(epilog="Example: fogguard train watch --variant failout --failures 0.2 --seeds 10")
 def train(
     spec: SpecName,
-    out: Annotated[Path | None, typer.Option(help="Folder for the run. [default: runs/SPEC-VARIANT]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run. (default: runs/SPEC-VARIANT)")] = None,
     variant: Annotated[VariantName, typer.Option(help="How the network is joined and trained.")] = "fogguard",
     seeds: Seeds = 1,
     seed: Annotated[int, typer.Option(help="The first; of first weights and simulated failures.", min=0)] = 0,
@@ -51,8 +51,8 @@ def train(
     ] = None,
     normalise: Annotated[bool | None, typer.Option(help="Divide the Add by the share of inputs present.")] = None,
     initial: Annotated[Initial | None, typer.Option(help="How first weights are drawn.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="[default: the specification's]", min=1)] = None,
-    split: Annotated[Split | None, typer.Option(help="Of the rows. [default: the specification's]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="(default: the specification's)", min=1)] = None,
+    split: Annotated[Split | None, typer.Option(help="Of the rows. (default: the specification's)")] = None,
     json: Json = None,
 ) -> None:
     """Train a network centrally, with simulated node failures; several seeds at once, resumable after Ctrl-C."""
@@ -67,7 +67,7 @@ def train(
 @network.command(epilog="Example: fogguard evaluate runs/watch-fogguard --json accuracy.json")
 def evaluate(
     path: Annotated[
-        Path | None, typer.Argument(metavar="[RUN|BUNDLE]", help="A run or a bundle. [default: the newest in runs/]")
+        Path | None, typer.Argument(metavar="[RUN|BUNDLE]", help="A run or a bundle. (default: the newest in runs/)")
     ] = None,
     rows: Annotated[Literal["test", "validation"], typer.Option(help="Choose by validation, report on test.")] = "test",
     reliability: Annotated[
@@ -85,8 +85,8 @@ def evaluate(
 @network.command("plan-skips", epilog="Example: fogguard plan-skips health --setting hazardous --skips 3 --train 4")
 def plan_skips(
     spec: SpecName,
-    setting: Annotated[str | None, typer.Option(help="A reliability setting. [default: the last one]")] = None,
-    skips: Annotated[int | None, typer.Option(help="How many skips at the most. [default: any number]", min=0)] = None,
+    setting: Annotated[str | None, typer.Option(help="A reliability setting. (default: the last one)")] = None,
+    skips: Annotated[int | None, typer.Option(help="How many skips at the most. (default: any number)", min=0)] = None,
     max_bytes: Annotated[int | None, typer.Option("--bytes", help="How many bytes a step they may add.", min=0)] = None,
     top: Annotated[int, typer.Option(help="How many sets to show.", min=1)] = 10,
     train_best: Annotated[
@@ -94,7 +94,7 @@ def plan_skips(
     ] = 0,
     variant: Annotated[VariantName, typer.Option(help="What is trained.")] = "fogguard",
     seeds: Seeds = 3,
-    epochs: Annotated[int | None, typer.Option(help="[default: the specification's]", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="(default: the specification's)", min=1)] = None,
     out: Annotated[Path | None, typer.Option(help="Write the specification with the best set to this file.")] = None,
     json: Json = None,
 ) -> None:
@@ -140,17 +140,17 @@ def reproduce(
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `fogguard train`.")],
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
-    seed: Annotated[int | None, typer.Option(help="Which of the run's. [default: the one that validates best]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Which of the run's. (default: the one that validates best)")] = None,
     wire: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[NODE=]FORMAT",
-            help="How vectors travel: float32, float16, int8; all or one node's; repeatable. [default: float32]",
+            help="How vectors travel: float32, float16, int8; all or one node's; repeatable. (default: float32)",
         ),
     ] = None,
     deadlines: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="By `fogguard deadlines`. [default: the specification's, a hop 100 ms]"),
+        typer.Option(metavar="FILE", help="By `fogguard deadlines`. (default: the specification's, a hop 100 ms)"),
     ] = None,
     json: Json = None,
 ) -> None:

@@ -25,7 +25,7 @@ Wheel = Annotated[
     typer.Option(metavar="DEVICE=FILE", help="An onnxruntime of your own for this device; repeatable."),
 ]
 AskSudo = Annotated[
-    bool, typer.Option("--ask-sudo-password", help="Ask for it [default: FOGGUARD_SUDO_PASSWORD, or none is needed]")
+    bool, typer.Option("--ask-sudo-password", help="Ask for it (default: FOGGUARD_SUDO_PASSWORD, or none is needed)")
 ]
 
 
@@ -43,12 +43,12 @@ def require_installed(context: typer.Context) -> None:
 def init(
     file: Annotated[Path, typer.Argument(metavar="FLEET", help="The inventory to write.")],
     bundle: Annotated[Path, typer.Option(help="What the fleet is to run: its nodes need a device each.")],
-    fleet: Annotated[str | None, typer.Option(help="The fleet's name. [default: the bundle's]")] = None,
+    fleet: Annotated[str | None, typer.Option(help="The fleet's name. (default: the bundle's)")] = None,
     device: Annotated[
         list[str] | None, typer.Option(metavar="NODE=USER@HOST[:PORT]", help="Where a node is; repeatable.")
     ] = None,
-    broker: Annotated[str | None, typer.Option(help="Which device carries it. [default: the sink's]")] = None,
-    key: Annotated[str, typer.Option(help="The SSH key [default: your agent's, or those in ~/.ssh]")] = "",
+    broker: Annotated[str | None, typer.Option(help="Which device carries it. (default: the sink's)")] = None,
+    key: Annotated[str, typer.Option(help="The SSH key (default: your agent's, or those in ~/.ssh)")] = "",
     pki: Annotated[str, typer.Option(metavar="DIR", help="Certificates by `fogguard pki init`, for TLS.")] = "",
 ) -> None:
     """Write an inventory; on a terminal, what is not given is asked for."""

@@ -125,7 +125,7 @@ def ask(
 @owner.command(epilog="Example: fogguard deadlines bundle --broker mqtt://broker.local --json deadlines.json")
 def deadlines(
     bundle: BundlePath,
-    fleet: Annotated[str | None, typer.Option(help="The fleet's name. [default: the bundle's]")] = None,
+    fleet: Annotated[str | None, typer.Option(help="The fleet's name. (default: the bundle's)")] = None,
     margin: Annotated[float, typer.Option(help="How many times the 99th percentile a hop may take.", min=1)] = 4.0,
     broker: Brokers = "mqtt://127.0.0.1:1883",
     tls: TlsFolder = None,

@@ -20,7 +20,7 @@ lab = typer.Typer(
 
 Name = Annotated[str, typer.Option("--name", help="Which lab, where there are several.")]
 Node = Annotated[str, typer.Argument(metavar="NODE", help="A device, or the node that it carries.")]
-Command = Annotated[list[str] | None, typer.Argument(metavar="COMMAND…", help="[default: a shell]", show_default=False)]
+Command = Annotated[list[str] | None, typer.Argument(metavar="COMMAND…", help="(default: a shell)", show_default=False)]
 _VERBATIM = {"allow_interspersed_args": False}
 
 
@@ -28,7 +28,7 @@ _VERBATIM = {"allow_interspersed_args": False}
 def up(
     what: Annotated[str, typer.Argument(metavar="SPEC|N", help="A fog.toml or built-in specification, or how many.")],
     arch: Annotated[
-        list[str] | None, typer.Option(help="amd64 or arm64 for all, DEVICE=arm64 for one. [default: as this machine]")
+        list[str] | None, typer.Option(help="amd64 or arm64 for all, DEVICE=arm64 for one. (default: as this machine)")
     ] = None,
     suite: Annotated[Literal["bookworm", "trixie"], typer.Option(help="Debian 12 or 13.")] = "bookworm",
     fleet: Annotated[Path, typer.Option(help="Write the inventory for `fogguard provision` here.")] = Path(
@@ -179,7 +179,7 @@ def cut(node: Node, name: Name = "lab", json: Json = None) -> None:
 @lab.command("slow", epilog="Example: fogguard lab slow f1 --cpu 5")
 def slow(
     node: Node,
-    cpu: Annotated[float | None, typer.Option(help="Percent of one core. [default: 10]", min=1, max=100)] = None,
+    cpu: Annotated[float | None, typer.Option(help="Percent of one core. (default: 10)", min=1, max=100)] = None,
     rate: Annotated[int | None, typer.Option(metavar="KBIT", help="Kilobits a second on its cable.", min=8)] = None,
     delay: Annotated[float | None, typer.Option(metavar="MS", help="How much longer each packet takes.", min=0)] = None,
     name: Name = "lab",
