@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from msgspec.structs import asdict
@@ -12,20 +12,20 @@ from benchmarks.failing_commands import accuracy, failover
 from benchmarks.options import (
     BrokerChoice,
     BundlePath,
-    InventoryFile,
     Json,
-    LabName,
-    PlugList,
     Rate,
-    TlsFolder,
     Window,
     newest_bundle,
+    placed,
     rates_of,
     require_writable,
     seconds_of,
     write,
 )
 from broker.errors import FogError
+
+if TYPE_CHECKING:
+    from benchmarks.place import Place
 
 bench = typer.Typer(no_args_is_help=True, help="Measure how fast things are, and how soon failures are sensed.")
 
@@ -82,6 +82,7 @@ bench.command("failover", epilog="Example: fogguard bench failover demo/bundle -
 
 
 @bench.command("latency", epilog="Example: fogguard bench latency demo/bundle --broker mosquitto")
+@placed
 def latency(
     bundle: Annotated[
         Path | None, typer.Argument(metavar="[BUNDLE]", help="[default with --local: the one exported last here]")
@@ -89,19 +90,11 @@ def latency(
     local: Annotated[
         bool, typer.Option("--local", help="A fleet of processes on this machine, beside a bare relay. [default]")
     ] = False,
-    external: Annotated[bool, typer.Option("--external", help="A fleet that runs already, at --broker.")] = False,
-    inventory: InventoryFile = None,
-    lab: LabName = None,
-    plug: PlugList = None,
-    fleet: Annotated[
-        str | None, typer.Option(help="Its name, if it runs elsewhere. [default: the bundle's, lab's, inventory's]")
-    ] = None,
-    tls: TlsFolder = None,
     steps: Annotated[int, typer.Option(help="One by one, at the least; locally as many in each round.", min=1)] = 500,
     min_seconds: Annotated[float, typer.Option(help="How long to feed one by one, at the least.", min=0)] = 10.0,
     offered: Annotated[
         str | None,
-        typer.Option(metavar="RATES", help="Loads in steps a second, 50,100,200. [default: doubled until not borne]"),
+        typer.Option(metavar="RATES", help="Loads in steps a second, 50,100,200. (default: doubled until not borne)"),
     ] = None,
     window: Window = 16,
     rounds: Annotated[int, typer.Option(help="The figures are their medians.", min=1)] = 5,
@@ -109,8 +102,9 @@ def latency(
         str | None,
         typer.Option(metavar="COMMAND", help="A relay of yours in turns; {port} is the broker's. See docs/method.md."),
     ] = None,
-    broker: BrokerChoice = None,
     json: Json = None,
+    *,
+    place: "Place",
 ) -> None:
     """Time each step of a fleet by stages, offer it more and more, and name who holds it up: then the exit code is 1.
 
@@ -120,22 +114,20 @@ def latency(
     from benchmarks.culprits import require_none
     from benchmarks.environment import head
     from benchmarks.keeping import Keeper
-    from benchmarks.place import emulated_at, place_of
+    from benchmarks.place import emulated_at
     from benchmarks.running_view import print_examined
     from benchmarks.terminal import print_latency, say
 
     require_writable(json)
     if bundle is None and not local:
         raise FogError("name a bundle, or --local for the one that was exported last in this folder")
-    where: dict[str, Any] = {"broker": broker, "fleet": fleet, "tls": tls, "inventory": inventory, "lab": lab}
-    place = place_of(**where, external=external, plugs=plug or ())
     here = "every node is a process on this machine and the network is loopback"
     start = head(emulated=here if place.local else emulated_at(place))
     rates = None if offered is None else rates_of(offered)
     path = bundle or newest_bundle()
     keeper = Keeper(json, start, {})
     if place.local:
-        found = latency.measure(path, broker, steps, window, rounds, say, beside, min_seconds, rates, keeper.keep)
+        found = latency.measure(path, place.broker, steps, window, rounds, say, beside, min_seconds, rates, keeper.keep)
     else:
         found = latency.measure_there(place, path, steps, min_seconds, rates, say, keeper.keep)
     keeper.finish(found)
@@ -186,7 +178,7 @@ def soak(
     seed: Annotated[int, typer.Option(help="Of what goes wrong, and when.", min=0)] = 0,
     window: Window = 16,
     broker: Annotated[
-        Literal["embedded", "mosquitto"] | None, typer.Option(help="It is started here. [default: what is here]")
+        Literal["embedded", "mosquitto"] | None, typer.Option(help="It is started here. (default: what is here)")
     ] = None,
     json: Json = None,
 ) -> None:

@@ -4,37 +4,38 @@ import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from benchmarks.options import (
-    BrokerChoice,
     BundlePath,
-    External,
     FleetBroker,
     FleetName,
     InventoryFile,
     Json,
-    LabName,
-    PlugList,
     Rate,
     TlsFolder,
     Window,
+    placed,
     require_writable,
     seconds_of,
     write,
 )
 from broker.errors import FogError
 
+if TYPE_CHECKING:
+    from benchmarks.place import Place
+
 field = typer.Typer()
 
 Duration = Annotated[
-    str | None, typer.Option("--for", metavar="TIME", help="45s, 30m, 8h. [default: one round, or 1m]")
+    str | None, typer.Option("--for", metavar="TIME", help="45s, 30m, 8h. (default: one round, or 1m)")
 ]
 
 
 @field.command("drill", epilog="Example: fogguard drill demo/bundle --random --setting poor --for 8h --json drill.json")
+@placed
 def drill(
     bundle: BundlePath,
     scenario: Annotated[
@@ -44,11 +45,11 @@ def drill(
     by_hand: Annotated[bool, typer.Option("--by-hand", help="Be told what to unplug, and be timed.")] = False,
     duration: Duration = None,
     seed: Annotated[int, typer.Option(help="Of chance, and of whom is asked for when.", min=0)] = 0,
-    setting: Annotated[str | None, typer.Option(help="What chance draws from. [default: the last one]")] = None,
+    setting: Annotated[str | None, typer.Option(help="What chance draws from. (default: the last one)")] = None,
     every: Annotated[str, typer.Option(metavar="TIME", help="How often chance draws anew.")] = "5s",
     by: Annotated[
         Literal["kill", "stop", "freeze", "unplug", "cut", "slow", "lossy", "power"] | None,
-        typer.Option(help="How chance lets nodes fail. [default: kill; unplug in a lab; power with --plug]"),
+        typer.Option(help="How chance lets nodes fail. (default: kill; unplug in a lab; power with --plug)"),
     ] = None,
     percent: Annotated[
         float | None, typer.Option(help="Of a core left by `slow`, of packets lost by `lossy`.", min=0.1, max=100)
@@ -57,14 +58,9 @@ def drill(
     patience: Annotated[str, typer.Option(metavar="TIME", help="By hand: how long to wait for it.")] = "60s",
     rate: Rate = 200.0,
     window: Window = 8,
-    broker: BrokerChoice = None,
-    fleet: FleetName = None,
-    external: External = False,
-    inventory: InventoryFile = None,
-    lab: LabName = None,
-    plug: PlugList = None,
-    tls: TlsFolder = None,
     json: Json = None,
+    *,
+    place: "Place",
 ) -> None:
     """Feed a fleet while nodes fail by a scenario, by chance or by your hand; compare its answers with the predicted.
 
@@ -72,15 +68,11 @@ def drill(
     The file that --json names is whole at any moment, and the same command goes on where it was ended.
     """
     from benchmarks.drill_run import Wish, perform
-    from benchmarks.place import place_of
 
     modes = [scenario is not None, random, by_hand]
     if sum(modes) != 1:
         raise FogError("say what is to happen, one of three: a SCENARIO.toml, --random or --by-hand")
     require_writable(json)
-    place = place_of(
-        broker=broker, fleet=fleet, tls=tls, external=external, inventory=inventory, lab=lab, plugs=plug or ()
-    )
     wish = Wish(
         scenario=scenario,
         random=random,
@@ -101,10 +93,11 @@ def drill(
 )
 def observe(
     bundle: BundlePath,
-    broker: FleetBroker,
     json: Annotated[Path, typer.Option("--json", help="Record to this file, which is whole at any moment.")],
     duration: Annotated[str, typer.Option("--for", metavar="TIME", help="45s, 30m, 8h.")] = "8h",
+    broker: FleetBroker = None,
     fleet: FleetName = None,
+    inventory: InventoryFile = None,
     tls: TlsFolder = None,
 ) -> None:
     """Record from when nodes are up and down in normal running, as the sink tells; feeds and commands nothing."""
@@ -113,8 +106,8 @@ def observe(
     from benchmarks.environment import head, with_head, write_now
     from benchmarks.observe import Seen
     from benchmarks.observe import observe as record
+    from benchmarks.place import place_of
     from benchmarks.terminal import say
-    from broker.tls import files_of
     from broker.topics import require_name
     from broker.url import parse_urls
     from edge_agent.bundle import load
@@ -123,15 +116,15 @@ def observe(
     if json.exists():
         raise FogError(f"--json {json}: is there already: name another file, `fogguard reliability` takes several")
     found = load(bundle)
-    name = require_name(fleet or found.manifest.name, "fleet")
+    place = place_of(broker=broker, fleet=fleet, external=True, inventory=inventory, tls=tls)
+    name = require_name(place.fleet or found.manifest.name, "fleet")
     start = head()
 
     def keep(seen: Seen) -> None:
         write_now(json, with_head(start, {"bundle": found.id.hex(), "fog": found.manifest.name, **asdict(seen)}))
 
-    told = files_of(tls, "feeder") if tls else None
     say(f"recording fleet {name}; Ctrl-C ends it")
-    record(parse_urls(broker), name, found.manifest, seconds_of(duration), keep, say, told)
+    record(parse_urls(place.broker or ""), name, found.manifest, seconds_of(duration), keep, say, place.tls)
 
 
 @field.command(
@@ -139,8 +132,9 @@ def observe(
 )
 def watch(
     bundle: BundlePath,
-    broker: FleetBroker,
+    broker: FleetBroker = None,
     fleet: FleetName = None,
+    inventory: InventoryFile = None,
     tls: TlsFolder = None,
     http: Annotated[
         str | None,
@@ -150,21 +144,21 @@ def watch(
     ] = None,
 ) -> None:
     """Show a fleet live while you pull plugs, until Ctrl-C: states, mask, answers; feeds and commands nothing."""
+    from benchmarks.place import place_of
     from benchmarks.terminal import say
     from benchmarks.timeline import topology
     from benchmarks.watch import watch as follow
     from benchmarks.watch_page import Board, serving
     from benchmarks.watch_view import watch_view
     from benchmarks.watched import Snapshot
-    from broker.tls import files_of
     from broker.topics import require_name
     from broker.url import parse_urls
     from edge_agent.bundle import load
     from edge_agent.metrics import Metrics
 
     found = load(bundle)
-    name, brokers = require_name(fleet or found.manifest.name, "fleet"), parse_urls(broker)
-    told = files_of(tls, "watcher") if tls else None
+    place = place_of(broker=broker, fleet=fleet, external=True, inventory=inventory, tls=tls, role="watcher")
+    name, brokers = require_name(place.fleet or found.manifest.name, "fleet"), parse_urls(place.broker or "")
     fog, board = topology(found.manifest), Board()
     logging.getLogger("fogguard.link").setLevel(logging.ERROR)  # the view tells that the broker is away
     with contextlib.ExitStack() as stack:
@@ -179,7 +173,7 @@ def watch(
             board.post(now, metrics)
 
         with contextlib.suppress(KeyboardInterrupt):
-            follow(found, brokers, name, told_now, told)
+            follow(found, brokers, name, told_now, place.tls)
 
 
 @field.command("reliability", epilog="Example: fogguard reliability drill.json week.json --json observed.json")

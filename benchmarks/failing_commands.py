@@ -1,28 +1,26 @@
 """`fogguard bench accuracy` and `failover`: nodes are made to fail; each imports what it needs when it is used."""
 
 import contextlib
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from msgspec.structs import asdict, replace
 
 from benchmarks.options import (
-    BrokerChoice,
     BundlePath,
-    External,
-    FleetName,
-    InventoryFile,
     Json,
-    LabName,
-    PlugList,
     Rate,
-    TlsFolder,
     Window,
+    placed,
     require_writable,
 )
 from broker.errors import FogError
 
+if TYPE_CHECKING:
+    from benchmarks.place import Place
 
+
+@placed
 def accuracy(
     bundle: BundlePath,
     by: Annotated[
@@ -31,19 +29,14 @@ def accuracy(
             help="How nodes fail: cut, unplug in a lab; power by --plug; by hand, you are told what to unplug."
         ),
     ] = "kill",
-    masks: Annotated[int | None, typer.Option(help="How many, drawn. [default: all]", min=1)] = None,
+    masks: Annotated[int | None, typer.Option(help="How many, drawn. (default: all)", min=1)] = None,
     mask: Annotated[list[str] | None, typer.Option(help="Only this one, such as 101; may be repeated.")] = None,
     rows: Annotated[int, typer.Option("--rows", "--steps", help="Of the test rows, under each mask.", min=1)] = 1000,
     seed: Annotated[int, typer.Option(help="Of the draw of masks.", min=0)] = 0,
     window: Window = 16,
-    broker: BrokerChoice = None,
-    fleet: FleetName = None,
-    external: External = False,
-    inventory: InventoryFile = None,
-    lab: LabName = None,
-    plug: PlugList = None,
-    tls: TlsFolder = None,
     json: Json = None,
+    *,
+    place: "Place",
 ) -> None:
     """Put a fleet into every node failure combination, and compare its answers with the predicted ones.
 
@@ -60,22 +53,21 @@ def accuracy(
     from benchmarks.fleet import FLAT_OUT
     from benchmarks.keeping import Keeper, cut_short
     from benchmarks.measuring import Measuring
-    from benchmarks.place import able, emulated_at, patience_s, place_of, trial_at
+    from benchmarks.place import able, emulated_at, patience_s, require_reach, trial_at
     from benchmarks.terminal import print_accuracy, progress_bar, say
     from benchmarks.timeline import topology
     from benchmarks.witness import naming
     from edge_agent.bundle import load
 
     require_writable(json)
-    place = place_of(
-        broker=broker, fleet=fleet, tls=tls, external=external, inventory=inventory, lab=lab, plugs=plug or ()
-    )
     how = able(place, by, by_hand=True)
     start = head(emulated=emulated_at(place))
     found = load(bundle)
     manifest = found.manifest
     settings = [[setting[node] for node in manifest.order] for setting in manifest.settings.values()]
     some = accuracy.chosen_masks(manifest.order, settings, masks, seed, mask or ())
+    dead = {node for each in some for node, bit in zip(manifest.order, each, strict=True) if bit == "0"}
+    require_reach(place, how, dead, manifest.order)
     same = {"bundle": found.id.hex(), "planned": len(some), "seed": seed, "rows_asked": rows}
     earlier = cut_short(json, {**same, "emulated": start.emulated, "by": how}) or {}
     before = {"masks": [], "evidence": {}, **earlier}
@@ -107,6 +99,7 @@ def accuracy(
     accuracy.require_as_predicted(result)
 
 
+@placed
 def failover(
     bundle: BundlePath,
     by: Annotated[
@@ -114,21 +107,16 @@ def failover(
         typer.Option(
             metavar="HOW,…",
             help="kill, stop, freeze, restart, broker-kill; in a lab also cut, unplug, slow=PERCENT of a core, "
-            "lossy=PERCENT of the packets, reboot, broker-unplug; power by --plug; hand; all. [default: kill,freeze]",
+            "lossy=PERCENT of the packets, reboot, broker-unplug; power by --plug; hand; all. (default: kill,freeze)",
         ),
     ] = None,
     times: Annotated[int, typer.Option(help="How many failures of each kind.", min=1)] = 30,
     steps: Annotated[int, typer.Option(help="How many to measure after each.", min=1)] = 100,
     hold: Annotated[float, typer.Option(help="For how many seconds a node is slow or lossy.", min=0.1)] = 3.0,
     rate: Rate = 200.0,
-    broker: BrokerChoice = None,
-    fleet: FleetName = None,
-    external: External = False,
-    inventory: InventoryFile = None,
-    lab: LabName = None,
-    plug: PlugList = None,
-    tls: TlsFolder = None,
     json: Json = None,
+    *,
+    place: "Place",
 ) -> None:
     """Let the nodes of a fleet fail in turn, and time how soon the others sense it and what it costs.
 
@@ -140,21 +128,19 @@ def failover(
     from benchmarks.episodes import Series
     from benchmarks.failover import Failover, ways
     from benchmarks.keeping import Keeper, cut_short
-    from benchmarks.place import emulated_at, patience_s, place_of, trial_at, within_reach
+    from benchmarks.place import emulated_at, patience_s, say_what_is_spared, trial_at, within_reach
     from benchmarks.terminal import print_failovers, say
     from benchmarks.timeline import topology
     from edge_agent.bundle import load
 
     require_writable(json)
-    place = place_of(
-        broker=broker, fleet=fleet, tls=tls, external=external, inventory=inventory, lab=lab, plugs=plug or ()
-    )
     chosen = ways(by or ["kill,freeze"], (*place.verbs, "hand"), place.broker_verbs)
     is_by_hand = any(way.harm.verb == "hand" for way in chosen)
     if is_by_hand and len(chosen) > 1:
         raise FogError("--by hand: by hand alone, in a run of its own")
     start = head(emulated=emulated_at(place))
     found = load(bundle)
+    say_what_is_spared(place, found.manifest.order)
     same = {"bundle": found.id.hex(), "rate": rate, "times": times, "steps": steps, "hold_s": hold}
     before = cut_short(json, {**same, "emulated": start.emulated}) or {"classes": {}}
     classes = {

@@ -1,8 +1,11 @@
 """Options that several commands share, and what they all do with `--json`."""
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -16,7 +19,7 @@ BrokerChoice = Annotated[
     typer.Option(
         "--broker",
         metavar="WHERE",
-        help="mqtt://HOST:PORT, or several with commas; embedded, mosquitto [default: what is here]",
+        help="mqtt://HOST:PORT, or several with commas; embedded, mosquitto (default: what is here)",
     ),
 ]
 TlsFolder = Annotated[
@@ -31,7 +34,7 @@ External = Annotated[
     typer.Option("--external", help="The agents run elsewhere: name their --broker. Nodes fail by hand or --plug."),
 ]
 FleetBroker = Annotated[
-    str,
+    str | None,
     typer.Option("--broker", metavar="URL", help="Where the fleet meets: mqtt://HOST:PORT, or several with commas."),
 ]
 InventoryFile = Annotated[
@@ -42,15 +45,46 @@ InventoryFile = Annotated[
         help="The agents run on the devices of this fleet: its broker, name, certificates and plugs.",
     ),
 ]
-FleetName = Annotated[str | None, typer.Option("--fleet", help="The fleet's name. [default: the bundle's]")]
+FleetName = Annotated[str | None, typer.Option("--fleet", help="The fleet's name. (default: the bundle's)")]
 PlugList = Annotated[
     list[str] | None,
     typer.Option(
         "--plug", metavar="NODE=URL/TOPIC", help="A device's smart plug, for `power` and its Watts: docs/drills.md."
     ),
 ]
+_WHERE: Final[dict[str, tuple[Any, Any]]] = {
+    "broker": (BrokerChoice, None),
+    "fleet": (FleetName, None),
+    "external": (External, False),
+    "inventory": (InventoryFile, None),
+    "lab": (LabName, None),
+    "plugs": (PlugList, None),
+    "tls": (TlsFolder, None),
+}
 Window = Annotated[int, typer.Option(help="How many steps are under way at once.", min=1)]
 Rate = Annotated[float, typer.Option(help="Steps a second.", min=0.1, max=100_000)]
+
+
+def placed(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that tell where its fleet is; what they say comes to it as `place`."""
+    signature = inspect.signature(command)
+    own = [each for each in signature.parameters.values() if each.name != "place"]
+    where = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in _WHERE.items()
+    ]
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> None:
+        from benchmarks.place import place_of
+
+        place = place_of(**{name: arguments.pop(name) for name in _WHERE})
+        command(**arguments, place=place)
+
+    parameters = [*own, *where]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
 
 
 def seconds_of(duration: str, option: str = "--for") -> float:

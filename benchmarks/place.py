@@ -1,7 +1,7 @@
 """Where a fleet under measurement runs, and what can be done to its nodes from here."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -9,7 +9,7 @@ from benchmarks.fleet import Trial, kind_of_broker, running_trial
 from benchmarks.hands import Hands, LocalHands, NoHands, OperatorHands
 from benchmarks.letters import large
 from benchmarks.plugs import plug_of
-from benchmarks.scenario import LAB_VERBS, LOCAL_VERBS, Verb
+from benchmarks.scenario import AGENT_VERBS, LAB_VERBS, LOCAL_VERBS, Verb
 from benchmarks.terminal import notes, say
 from broker.embedded import LocalBroker
 from broker.errors import FogError
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 _PATIENCE_S: Final = 120.0
 _OPERATOR_S: Final = 600.0
+_CARRIED: Final = "{} carries the broker, and all would be gone with its device"
 
 
 class Place(NamedTuple):
     """Where the fleet is: agents of this machine, or others that run already.
 
     `verbs` are the things that can be done to its nodes from here, the first by default, `broker_verbs` those that can
-    be done to its broker; `plugs` are the smart plugs of its devices, by their nodes.
+    be done to its broker; `plugs` are the smart plugs of its devices, by their nodes. `carrier` is the node on the
+    broker's device, as far as is known.
     """
 
     broker: str | None
@@ -39,6 +41,7 @@ class Place(NamedTuple):
     verbs: tuple[Verb, ...]
     broker_verbs: tuple[Verb, ...] = ()
     plugs: Mapping[str, Plug] = {}
+    carrier: str = ""
 
     @property
     def has_one_clock(self) -> bool:
@@ -54,11 +57,13 @@ def place_of(
     external: bool = False,
     inventory: Path | None = None,
     lab: str | None = None,
-    plugs: Sequence[str] = (),
+    plugs: Sequence[str] | None = None,
+    role: str = "feeder",
 ) -> Place:
     """Return where the fleet is; raises FogError if the options do not go together.
 
-    What an inventory says, that of the fleet or of the lab, holds where no other option says something else.
+    What an inventory says, that of the fleet or of the lab, holds where no other option says something else. `role` is
+    whose certificate is shown.
     """
     is_there = external or inventory is not None
     if lab is not None and is_there:
@@ -68,24 +73,22 @@ def place_of(
         raise FogError("--tls is for agents that run elsewhere: add --external")
     if is_here and plugs:
         raise FogError("--plug is for devices: agents of this machine have none")
-    switched = dict(map(plug_of, plugs))
-    devices = None if lab is None else _lab(lab)
+    switched = dict(map(plug_of, plugs or ()))
+    devices, carrier = None if lab is None else _lab(lab), ""
     if (file := Path(devices.fleet) if devices else inventory) is not None:
         from provisioning.inventory import load_inventory  # what follows needs more than local fleets do
 
         known = load_inventory(file)
         broker, fleet, tls = broker or known.broker_url, fleet or known.fleet, tls or known.pki
-        switched = {**known.plugs, **switched}
+        switched, carrier = {**known.plugs, **switched}, known.devices[known.broker.device].node
     if external and not broker:
-        raise FogError(
-            "--external: name the broker where the agents are with --broker mqtt://HOST:PORT, or --inventory fleet.toml"
-        )
-    told = files_of(tls, "feeder") if tls else None
+        raise FogError("name the broker where the agents are with --broker mqtt://HOST:PORT, or --inventory fleet.toml")
+    told = files_of(tls, role) if tls else None
     by_plug: tuple[Verb, ...] = ("power",) if switched else ()
     if devices is not None:
-        return Place(broker, fleet, told, False, devices, by_plug + LAB_VERBS, ("kill", "unplug"), switched)
+        return Place(broker, fleet, told, False, devices, by_plug + LAB_VERBS, ("kill", "unplug"), switched, carrier)
     if is_there:
-        return Place(broker, fleet, told, False, None, by_plug, (), switched)
+        return Place(broker, fleet, told, False, None, by_plug, (), switched, carrier)
     ours: tuple[Verb, ...] = () if broker and broker.startswith("mqtt") else ("kill",)
     return Place(broker, fleet, told, True, None, LOCAL_VERBS, ours)
 
@@ -142,11 +145,30 @@ def _tell(text: str) -> None:
 
 
 def within_reach(place: Place, by: Verb, order: Sequence[str]) -> list[str]:
-    """Return the nodes that this can be done to: a plug switches those that have one; raises FogError if none has."""
-    found = [node for node in order if by != "power" or node in place.plugs]
-    if not found:
+    """Return the nodes that this can be done to; raises FogError if there are none.
+
+    A plug switches those that have one, and with the device of the broker's carrier the whole fleet would be gone.
+    """
+    devices = [node for node in order if node != place.carrier and (by != "power" or node in place.plugs)]
+    found = list(order) if by in AGENT_VERBS else devices
+    if not found and by == "power":
         raise FogError(f"--plug: name that of one of {', '.join(order)}")
+    if not found:
+        raise FogError(f"--by {by}: {_CARRIED.format(place.carrier)}")
     return found
+
+
+def require_reach(place: Place, by: Verb, nodes: Collection[str], order: Sequence[str]) -> None:
+    """Raise FogError unless this can be done to all of `nodes`."""
+    if beyond := [node for node in nodes if node not in within_reach(place, by, order)]:
+        why = _CARRIED.format(place.carrier) if place.carrier in beyond else f"name the plug of {', '.join(beyond)}"
+        raise FogError(f"--by {by}: {why}; or choose masks with --mask in which all of these live")
+
+
+def say_what_is_spared(place: Place, order: Sequence[str]) -> None:
+    """Say that the broker's device is let alone, if a node that can fail is on it."""
+    if place.carrier in order:
+        say(f"{_CARRIED.format(place.carrier)}: only its agent fails, and by broker-unplug its device")
 
 
 def patience_s(by: Verb) -> float:

@@ -26,6 +26,8 @@ else:
 
 Verb = Literal["kill", "stop", "freeze", "unplug", "cut", "slow", "lossy", "restart", "reboot", "power", "hand"]
 Mode = Literal["scenario", "random", "by-hand"]
+AGENT_VERBS: Final[tuple[Verb, ...]] = ("kill", "stop", "restart")
+"""What happens to an agent, and leaves its device as it is."""
 LOCAL_VERBS: Final[tuple[Verb, ...]] = ("kill", "stop", "freeze", "restart")
 LAB_VERBS: Final[tuple[Verb, ...]] = ("unplug", "kill", "stop", "freeze", "cut", "slow", "lossy", "restart", "reboot")
 USUAL: Final[dict[Verb, float]] = {"slow": 5.0, "lossy": 10.0}

@@ -58,7 +58,7 @@ def processes_naming(text):
         ("run full", "no bundle at full"),
         ("run BUNDLE --down f9", "f9 is no node that can fail: those are f1, f2, e1"),
         ("bench latency BUNDLE --offered fast", "--offered 'fast': write rates in steps a second"),
-        ("bench latency BUNDLE --external", "--external: name the broker where the agents are"),
+        ("bench latency BUNDLE --external", "name the broker where the agents are"),
         ("run BUNDLE --broker nonsense", "--broker 'nonsense': write mqtt://HOST:PORT, embedded or mosquitto"),
         ("run BUNDLE --broker mqtt://127.0.0.1:9", "no broker answers at mqtt://127.0.0.1:9"),
         ("run BUNDLE --external", "name the broker where the agents are"),

@@ -11,7 +11,7 @@ from support import ROOT
 from test_agent import listener
 
 from benchmarks.meters import Meters
-from benchmarks.place import place_of
+from benchmarks.place import place_of, require_reach, within_reach
 from benchmarks.plug_kinds import Kind, kind_of, watts
 from benchmarks.plugs import Plugs, plug_of
 from benchmarks.scenario import Harm
@@ -184,6 +184,23 @@ def test_what_an_inventory_says_holds_where_no_option_says_something_else(tmp_pa
     for more in ({"lab": "lab"}, {"lab": "lab", "external": True}):
         with pytest.raises(FogError, match="leave one out"):
             place_of(inventory=file, **more)
+
+
+def test_the_broker_s_device_is_spared_but_its_agent_is_not(tmp_path):
+    file = tmp_path / "fleet.toml"
+    text = INVENTORY.format(port=1884, url="mqtt://10.0.0.2", plug=f"mqtts://10.0.0.2/{TASMOTA}")
+    file.write_text(text.replace('device = "cloud"', 'device = "e1"', 1))
+    place, order = place_of(inventory=file), ("f1", "f2", "e1")
+    assert place.carrier == "e1"
+    assert within_reach(place, "power", order) == ["f1"]
+    assert within_reach(place, "cut", order) == ["f1", "f2"]
+    assert within_reach(place, "kill", order) == list(order)
+    require_reach(place, "stop", ["e1"], order)
+    for by, nodes, why in (("cut", ["f1", "e1"], "e1 carries the broker"), ("power", ["f2"], "name the plug of f2")):
+        with pytest.raises(FogError, match=f"--by {by}: {why}.*; or choose masks"):
+            require_reach(place, by, nodes, order)
+    with pytest.raises(FogError, match="--by freeze: e1 carries the broker"):
+        within_reach(place, "freeze", ["e1"])
 
 
 @pytest.mark.slow
