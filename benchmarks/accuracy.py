@@ -1,5 +1,6 @@
 """What `bench accuracy` finds, and which masks it goes through. Plain data."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -145,4 +146,4 @@ def half_width(right: npt.NDArray[np.float64]) -> float:
     does not prove that all others would be.
     """
     padded = np.append(right, (1.0, 1.0, 0.0, 0.0))
-    return 1.96 * float(padded.std()) / len(padded) ** 0.5
+    return 1.96 * float(padded.std()) / math.sqrt(len(padded))
