@@ -31,7 +31,7 @@ def listening(reached: Reached, overheard: Overheard) -> Link:
         except (FrameError, msgspec.DecodeError, UnicodeDecodeError):
             return  # its receivers count it
 
-    return reached.watcher(on_message)
+    return reached.witness(on_message)
 
 
 def overhear(reached: Reached) -> Overheard:

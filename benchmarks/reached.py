@@ -1,4 +1,4 @@
-"""A running fleet and how a benchmark speaks to it: as its feeder, its operator and its watcher."""
+"""A running fleet and how a benchmark speaks to it: as its feeder, its operator and its witness."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from broker.url import BrokerUrl
 from edge_agent.bundle import Bundle
 from provisioning.asking import Operator
 
-_IDLE_S = 600  # nobody drives the watcher's link while steps are timed
+_IDLE_S = 600  # nobody drives the witness's link while steps are timed
 
 
 class Reached(NamedTuple):
@@ -45,14 +45,14 @@ class Reached(NamedTuple):
         """Return what asks its nodes."""
         return Operator(self.url, self.fleet, self.files("operator"))
 
-    def watcher(self, on_message: Callable[[str, bytes], None]) -> Link:
+    def witness(self, on_message: Callable[[str, bytes], None]) -> Link:
         """Return a link, not connected yet, that overhears all vectors and answers."""
         topics = Topics(self.fleet)
         return Link(
             self.url,
-            f"{self.fleet}-watcher-{secrets.token_hex(4)}",
+            f"{self.fleet}-witness-{secrets.token_hex(4)}",
             subscriptions=[(topics.tensor("+"), 0), (topics.result, 0)],
             on_message=on_message,
-            tls=self.files("watcher"),
+            tls=self.files("witness"),
             keepalive_s=_IDLE_S,
         )

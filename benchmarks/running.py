@@ -2,7 +2,7 @@
 
     Probe (feeder)      feeds steps, one by one or at a rate, and hears the answers
     Operator            asks between batches: clocks, traces, metrics, how the devices are
-    watcher             overhears vectors of some more steps, to be computed again here
+    witness             overhears vectors of some more steps, to be computed again here
 
 Nothing is asked while steps are timed. What a device draws is read while it computes others, which are not.
 """
@@ -251,7 +251,7 @@ def _overhead(reached: Reached, nodes: Sequence[str], steps: int) -> float:
             alone = quantiles([fed.ms for fed in probe.one_by_one(steps, _BATCH_S)])["p50"]
         with (
             reached.operator() as operator,
-            reached.watcher(lambda _topic, _payload: None) as listening,
+            reached.witness(lambda _topic, _payload: None) as listening,
             reached.probe() as probe,
         ):
             listening.connect()

@@ -40,8 +40,9 @@ from provisioning.certificates import (
 OPERATOR: Final = "operator"
 FEEDER: Final = "feeder"
 WATCHER: Final = "watcher"
-ROLES: Final = (OPERATOR, FEEDER, WATCHER)
-"""Commands nodes; stands for all sensors and hears the answers; hears everything."""
+WITNESS: Final = "witness"
+ROLES: Final = (OPERATOR, FEEDER, WATCHER, WITNESS)
+"""Commands nodes; stands for all sensors and hears the answers; hears everything, for eyes and for measurements."""
 BROKER: Final = "broker"
 _CA, _SIGNING = "ca", "signing"
 _RESERVED: Final = frozenset({*ROLES, BROKER, _SIGNING, _CA})

@@ -44,6 +44,7 @@ WRITES = {
     "operator": {T.cmd(node) for node in (*NODES, "iot")},
     "feeder": {T.tensor("iot"), T.step},
     "watcher": set(),
+    "witness": set(),
 }
 READS = {
     "iot": {T.step, T.cmd("iot"), RAW} | lives("iot"),
@@ -54,6 +55,7 @@ READS = {
     "operator": EVERY,
     "feeder": {T.result} | {make(node) for node in (*NODES, "iot") for make in (T.status, T.beat, T.metrics)},
     "watcher": EVERY,
+    "witness": EVERY,
 }
 
 

@@ -107,7 +107,7 @@ def test_the_operator_asks_a_node_and_hears_its_reply(fleet):
 
 
 @pytest.mark.slow
-def test_the_latency_of_a_secured_fleet_is_measured_as_feeder_operator_and_watcher(fleet):
+def test_the_latency_of_a_secured_fleet_is_measured_as_feeder_operator_and_witness(fleet):
     url, folder = fleet
     where = ["--external", "--broker", str(url), "--fleet", "house", "--tls", "pki"]
     how = ["--steps", "30", "--min-seconds", "0", "--offered", "50", "--json", "latency.json"]
@@ -131,10 +131,10 @@ def test_the_latency_of_a_secured_fleet_is_measured_as_feeder_operator_and_watch
 
 
 @pytest.mark.slow
-def test_a_drill_of_a_secured_fleet_overhears_as_its_watcher_and_does_without_one(fleet):
+def test_a_drill_of_a_secured_fleet_overhears_as_its_witness_and_does_without_one(fleet):
     url, folder = fleet
     where = ["--external", "--broker", str(url), "--fleet", "house", "--by-hand", "--hold", "60s", "--for", "3s"]
-    shutil.copytree(folder / "pki", folder / "few", ignore=shutil.ignore_patterns("watcher.*"))
+    shutil.copytree(folder / "pki", folder / "few", ignore=shutil.ignore_patterns("witness.*"))
     judged = []
     for keys in ("pki", "few"):
         drill = [command("fogguard"), "drill", "bundle", *where, "--tls", keys, "--json", f"{keys}.json"]
@@ -142,7 +142,7 @@ def test_a_drill_of_a_secured_fleet_overhears_as_its_watcher_and_does_without_on
         assert done.returncode == 0, done.stderr
         judged.append(json.loads((folder / f"{keys}.json").read_text())["evidence"]["judged"]["cloud"]["n"])
     assert judged[0] > judged[1] == 0
-    assert "few holds no watcher.crt" in " ".join(done.stderr.split())
+    assert "few holds no witness.crt" in " ".join(done.stderr.split())
 
 
 def replies_to(fleet, asker, payload, reply_to):
