@@ -21,7 +21,8 @@ from export.wire import Wire, WireError, parse_choices, wires
 from export.writer import export_bundle
 
 SENDERS = ["iot", "e1", "f2", "f1"]
-rows_of_floats = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20)
+floats = st.floats(-50, 50, width=32).map(lambda x: x if abs(x) > 1e-30 else 0.0)  # a 127th must be a normal number
+rows_of_floats = st.lists(floats, min_size=1, max_size=20)
 
 
 @pytest.fixture(scope="module")
