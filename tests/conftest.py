@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from broker.embedded import mosquitto, running_broker
 from broker.url import BrokerUrl
 from edge_agent.bundle import Bundle
 from export.spec import Spec, load_spec, parse_spec
+from fogguard import main
 
 settings.register_profile("unhurried", deadline=None)  # machines are shared: how long an example takes proves nothing
 settings.load_profile("unhurried")
@@ -48,6 +50,28 @@ def fogguard(tmp_path: Path) -> Command:
             text=True,
             timeout=timeout,
         )
+
+    return run
+
+
+@pytest.fixture
+def fogguard_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run `fogguard` in this process, in an empty folder: for what can share it, and sooner so."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        words = ["fogguard", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        on_term = signal.getsignal(signal.SIGTERM)
+        try:
+            code = main()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, on_term)
+        return subprocess.CompletedProcess(words, code, *capfd.readouterr())
 
     return run
 

@@ -77,7 +77,7 @@ def processes_naming(text):
         ("nonsense", "No such command 'nonsense'"),
     ],
 )
-def test_wrong_input_is_one_sentence_and_exit_code_2(fogguard, tmp_path, bundle, arguments, sentence):
+def test_wrong_input_is_one_sentence_and_exit_code_2(fogguard_here, tmp_path, bundle, arguments, sentence):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").write_text("mine")
     node = '[nodes.a]\nsimple = ["a"]\npartition = { kind = "dense", layers = [1] }'
@@ -85,28 +85,30 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(fogguard, tmp_path, bundle,
     before = sorted(tmp_path.rglob("*"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         words = {"BUNDLE": str(bundle.path), "TAKEN": str(server.getsockname()[1])}
-        done = fogguard(*(words.get(word, word) for word in arguments.split()), FOGGUARD_DATA=str(tmp_path / "data"))
+        done = fogguard_here(
+            *(words.get(word, word) for word in arguments.split()), FOGGUARD_DATA=str(tmp_path / "data")
+        )
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_damaged_bundle_fails_the_check_with_exit_code_1(fogguard, bundle_copy, tmp_path):
-    assert fogguard("check", bundle_copy).returncode == 0
+def test_a_damaged_bundle_fails_the_check_with_exit_code_1(fogguard_here, bundle_copy, tmp_path):
+    assert fogguard_here("check", bundle_copy).returncode == 0
     (bundle_copy / WHOLE).write_bytes(b"")
-    done = fogguard("check", bundle_copy, "--json", "check.json")
+    done = fogguard_here("check", bundle_copy, "--json", "check.json")
     assert done.returncode == 1
     assert "whole.onnx was changed" in done.stderr
     assert "FAIL file: whole.onnx was changed" in done.stdout
     assert [each["ok"] for each in json.loads((tmp_path / "check.json").read_text())["checks"]] == [False]
 
 
-def test_a_bundle_of_another_version_is_exit_code_2(fogguard, bundle_copy):
+def test_a_bundle_of_another_version_is_exit_code_2(fogguard_here, bundle_copy):
     manifest = bundle_copy / "manifest.json"
     manifest.write_text(manifest.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 9'))
     for arguments in (["check", bundle_copy], ["run", bundle_copy, "--steps", 5], ["evaluate", bundle_copy]):
-        done = fogguard(*arguments)
+        done = fogguard_here(*arguments)
         assert (done.returncode, f"schema version 9, this fogguard reads {SCHEMA_VERSION}" in done.stderr) == (2, True)
 
 
@@ -188,7 +190,7 @@ def test_a_folder_of_csv_files_is_imported_and_trained(fogguard, tmp_path):
     assert "mine" in fogguard("data", **home).stdout
 
 
-def test_every_command_has_help_with_an_example(fogguard):
+def test_every_command_has_help_with_an_example(fogguard_here):
     commands = [
         "demo",
         "train",
@@ -211,7 +213,7 @@ def test_every_command_has_help_with_an_example(fogguard):
         "bench compare",
     ]
     for name in commands:
-        shown = fogguard(*name.split(), "--help")
+        shown = fogguard_here(*name.split(), "--help")
         assert shown.returncode == 0
         assert f"Example: fogguard {name}" in " ".join(shown.stdout.split())
     assert "usage: fogguard-agent" in subprocess.run(

@@ -142,7 +142,7 @@ def test_a_drill_that_is_killed_leaves_a_readable_file_and_goes_on_from_there(fo
     assert (otherwise.returncode, "holds another drill" in otherwise.stderr) == (2, True)
 
 
-def test_wrong_wishes_are_one_sentence(fogguard, bundle, tmp_path):
+def test_wrong_wishes_are_one_sentence(fogguard_here, bundle, tmp_path):
     (tmp_path / "s.toml").write_text(SCENARIO)
     (tmp_path / "d.json").write_text("{}")
     for words, sentence in (
@@ -158,7 +158,7 @@ def test_wrong_wishes_are_one_sentence(fogguard, bundle, tmp_path):
         ("--random --every 1.5s", "--every '1.5s': write seconds, minutes or hours"),
         ("--random --lab nowhere", "there is no lab nowhere"),
     ):
-        done = fogguard("drill", bundle.path, *words.split())
+        done = fogguard_here("drill", bundle.path, *words.split())
         assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
 
 

@@ -228,9 +228,9 @@ def test_what_is_no_result_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_what_it_wrote_and_what_it_cannot(fogguard, tmp_path):
+def test_the_command_says_what_it_wrote_and_what_it_cannot(fogguard_here, tmp_path):
     (tmp_path / "r.json").write_text(json.dumps(drilled()))
-    done = fogguard("report", "r.json", "-o", "page.html")
+    done = fogguard_here("report", "r.json", "-o", "page.html")
     assert done.returncode == 0, done.stderr
     assert "report: page.html, page.md, page-topology.png, page-course.png" in done.stderr
     for words, sentence in (
@@ -239,5 +239,5 @@ def test_the_command_says_what_it_wrote_and_what_it_cannot(fogguard, tmp_path):
         ("r.json -o nowhere/page.html", "nowhere/page.html: cannot be written there"),
         ("r.json -o page.pdf", "call the page NAME.html"),
     ):
-        refused = fogguard("report", *words.split())
+        refused = fogguard_here("report", *words.split())
         assert (refused.returncode, sentence in refused.stderr) == (2, True), refused.stderr

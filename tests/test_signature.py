@@ -138,18 +138,18 @@ def test_an_agent_with_a_verify_key_loads_no_graph_of_an_unsigned_bundle(tmp_pat
     assert "Traceback" not in ended.stderr
 
 
-def test_the_command_signs_and_checks(fogguard, bundle_copy, keys, tmp_path):
-    done = fogguard("sign", bundle_copy, "--key", keys / "signing.key", "--json", "s.json")
+def test_the_command_signs_and_checks(fogguard_here, bundle_copy, keys, tmp_path):
+    done = fogguard_here("sign", bundle_copy, "--key", keys / "signing.key", "--json", "s.json")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "s.json").read_text())["key"] == load_public_key(keys / "signing.pub").hex()
-    done = fogguard("check", bundle_copy, "--verify-key", keys / "signing.pub")
+    done = fogguard_here("check", bundle_copy, "--verify-key", keys / "signing.pub")
     assert (done.returncode, "the manifest is signed with key" in " ".join(done.stdout.split())) == (0, True)
     (bundle_copy / SIGNATURE).unlink()
-    assert fogguard("check", bundle_copy, "--verify-key", keys / "signing.pub").returncode == 1
+    assert fogguard_here("check", bundle_copy, "--verify-key", keys / "signing.pub").returncode == 1
     for arguments, sentence in [
         (["sign", bundle_copy, "--key", keys / "ca.key"], "ca.key: not an Ed25519 key"),
         (["sign", bundle_copy, "--key", "none"], "none: cannot be read"),
         (["sign", tmp_path, "--key", keys / "signing.key"], "no bundle at"),
     ]:
-        done = fogguard(*arguments)
+        done = fogguard_here(*arguments)
         assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
