@@ -81,7 +81,7 @@ class Conversation:
             while not found.endswith(b"\n") and (more := self._channel.recv(1)):
                 found += more
         except OSError as error:
-            raise RemoteError(f"the connection broke ({error.__class__.__name__}): run it again") from error
+            raise _broken(error) from error
         return found.decode(errors="replace").strip()
 
     def end(self) -> Outcome:
@@ -131,7 +131,7 @@ class Remote:
             channel.exec_command(command)
             channel.sendall(stdin.encode())
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise RemoteError(f"the connection broke ({error.__class__.__name__}): run it again") from error
+            raise _broken(error) from error
         return Conversation(channel, self._let_in)
 
     def upload(self, source: IO[bytes], sha256: str, what: str) -> str:
@@ -197,8 +197,12 @@ class Remote:
         except invoke.exceptions.CommandTimedOut as error:
             raise RemoteError(f"did not finish within {timeout_s:.0f} s: is the device overloaded?") from error
         except (OSError, EOFError, paramiko.SSHException, invoke.exceptions.ThreadException) as error:
-            raise RemoteError(f"the connection broke ({error.__class__.__name__}): run it again") from error
+            raise _broken(error) from error
         return Outcome(done.exited, done.stdout, done.stderr)
+
+
+def _broken(error: Exception) -> RemoteError:
+    return RemoteError(f"the connection broke ({str(error) or 'it was closed'}): run it again")
 
 
 @contextlib.contextmanager
