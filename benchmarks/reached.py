@@ -14,6 +14,7 @@ from broker.url import BrokerUrl
 from edge_agent.bundle import Bundle
 from provisioning.asking import Operator
 
+_PATIENCE_S = 30.0  # behind all the steps that a slow cable has still to carry a link may break
 _IDLE_S = 600  # nobody drives the witness's link while steps are timed
 
 
@@ -43,7 +44,7 @@ class Reached(NamedTuple):
 
     def operator(self) -> Operator:
         """Return what asks its nodes."""
-        return Operator(self.url, self.fleet, self.files("operator"))
+        return Operator(self.url, self.fleet, self.files("operator"), _PATIENCE_S)
 
     def witness(self, on_message: Callable[[str, bytes], None]) -> Link:
         """Return a link, not connected yet, that overhears all vectors and answers."""

@@ -58,13 +58,14 @@ class Operator:
         url: The broker.
         fleet: The fleet's name.
         tls: The operator's certificate.
+        patience_s: How long all nodes together may take to reply.
     """
 
-    def __init__(self, url: BrokerUrl, fleet: str, tls: Tls | None) -> None:
-        self._fleet = fleet
+    def __init__(self, url: BrokerUrl, fleet: str, tls: Tls | None, patience_s: float = _REPLY_S) -> None:
+        self._fleet, self._patience_s = fleet, patience_s
         self._topics = Topics(fleet)
-        self._asked: dict[bytes, str] = {}
-        self._came: dict[str, tuple[Reply, int]] = {}
+        self._asked: dict[bytes, tuple[str, int]] = {}
+        self._came: dict[str, Answered] = {}
         requests = (self._topics.reply("+"), self._on_reply)
         self._link = Link(url, _client_id(fleet), tls=tls, requests=requests, keepalive_s=_IDLE_S)
 
@@ -80,29 +81,35 @@ class Operator:
     ) -> dict[str, Answered]:
         """Send each of `nodes` a request, all at once, do something else, and return what they replied.
 
-        Raises NoReply.
+        Who is silent is asked again: a node whose link breaks loses what was on its way. Raises NoReply.
         """
         self._came.clear()
-        self._asked = {secrets.token_bytes(8): node for node in nodes}
-        asked_ns = {}
-        for correlation, node in self._asked.items():
-            asked_ns[node] = time.monotonic_ns()
+        self._asked.clear()
+        ends_s = time.monotonic() + self._patience_s
+        self._send(nodes, command)
+        meanwhile()
+        while not self._link.poll_until(lambda: len(self._came) == len(nodes), _REPLY_S):
+            silent = [node for node in nodes if node not in self._came]
+            if time.monotonic() > ends_s:
+                raise NoReply(
+                    f"{', '.join(silent)} of fleet {self._fleet} says nothing within {self._patience_s:.0f} s: "
+                    "does it run, and does this broker let you command it?"
+                )
+            self._send(silent, command)
+        return {node: self._came[node] for node in nodes}
+
+    def _send(self, nodes: Collection[str], command: Command) -> None:
+        for node in nodes:
+            correlation = secrets.token_bytes(8)
+            self._asked[correlation] = node, time.monotonic_ns()
             request = Request(encode_ask(command), self._topics.reply(node), correlation)
             self._link.request(self._topics.cmd(node), request)
-        meanwhile()
-        if not self._link.poll_until(lambda: len(self._came) == len(self._asked), _REPLY_S):
-            silent = ", ".join(node for node in nodes if node not in self._came)
-            raise NoReply(
-                f"{silent} of fleet {self._fleet} says nothing within {_REPLY_S:.0f} s: "
-                "does it run, and does this broker let you command it?"
-            )
-        return {node: Answered(self._came[node][0], asked_ns[node], self._came[node][1]) for node in nodes}
 
     def _on_reply(self, reply: Request) -> None:
         came_ns = time.monotonic_ns()
-        node = self._asked.get(reply.correlation)
-        if node is not None:
-            self._came[node] = (decode_reply(reply.payload), came_ns)
+        if reply.correlation in self._asked:
+            node, asked_ns = self._asked[reply.correlation]
+            self._came[node] = Answered(decode_reply(reply.payload), asked_ns, came_ns)
 
 
 def find(urls: Sequence[BrokerUrl], fleet: str, tls: Tls | None) -> dict[str, Place]:
