@@ -160,8 +160,10 @@ def watch(
     place = place_of(broker=broker, fleet=fleet, external=True, inventory=inventory, tls=tls, role="watcher")
     name, brokers = require_name(place.fleet or found.manifest.name, "fleet"), parse_urls(place.broker or "")
     fog, board = topology(found.manifest), Board()
-    logging.getLogger("fogguard.link").setLevel(logging.ERROR)  # the view tells that the broker is away
+    log = logging.getLogger("fogguard.link")
     with contextlib.ExitStack() as stack:
+        stack.callback(log.setLevel, log.level)
+        log.setLevel(logging.ERROR)  # the view tells that the broker is away
         if http:
             url = stack.enter_context(serving(http, fog, board))
             say(f"page at {url}, for Prometheus {url}metrics")
