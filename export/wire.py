@@ -16,6 +16,8 @@ from broker.frame import Dtype
 
 _GREATEST_HALF: Final = 65504.0
 _GREATEST_BYTE: Final = 127
+_LEAST_SCALE: Final = torch.finfo(torch.float32).tiny
+"""Whatever is smaller is no normal number, and dividing by it may come to infinity."""
 
 
 class WireError(FogError):
@@ -87,7 +89,5 @@ def parse_choices(choices: Iterable[str], senders: Sequence[str]) -> dict[str, D
 
 def wires(dtypes: Mapping[str, Dtype], greatest: Mapping[str, float]) -> dict[str, Wire]:
     """Return each sender's format; `greatest` is the largest magnitude that it was seen to put out."""
-    return {
-        name: Wire(dtype, (greatest[name] or 1.0) / _GREATEST_BYTE) if dtype == "int8" else Wire(dtype)
-        for name, dtype in dtypes.items()
-    }
+    scales = {name: max((most or 1.0) / _GREATEST_BYTE, _LEAST_SCALE) for name, most in greatest.items()}
+    return {name: Wire(dtype, scales[name]) if dtype == "int8" else Wire(dtype) for name, dtype in dtypes.items()}
