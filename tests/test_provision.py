@@ -542,14 +542,17 @@ def cut_power_during(fleet, bundle, device, step, delay_s):
 @pytest.mark.parametrize(
     ("step", "delay_s"),
     [
+        ("environment", 0.5),
         ("environment", 2.0),
         ("release", 0.1),
         ("files", 0.1),
         ("self-test", 0.2),
+        ("prepare", 0.0),
         ("prepare", 0.3),
         ("commit", 0.0),
         ("commit", 0.2),
         ("switch", 0.0),
+        ("switch", 0.15),
         ("switch", 0.5),
     ],
 )
