@@ -244,8 +244,8 @@ class Link:
         self._client.publish(topic, request.payload, 1, False, _properties(request))
 
     def reply(self, request: Request, payload: bytes) -> None:
-        """Answer a request where its sender waits, however much is to be sent before; dropped if the link is down."""
-        if self.is_up:
+        """Answer a request where its sender waits; dropped as `publish` drops with QoS 0."""
+        if self.is_up and not self._is_stuck():
             self._client.publish(request.reply_to, payload, 0, False, _properties(request, is_reply=True))
 
     def publish_confirmed(self, topic: str, payload: bytes, *, retain: bool, timeout_s: float) -> bool:
