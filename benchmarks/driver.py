@@ -32,6 +32,7 @@ _decode_metrics = msgspec.json.Decoder(Metrics).decode
 _SETTLE_S = 30.0
 _NOTICED = 10_000
 _GRACE_S = 1.0
+_MOVING_S = 5.0  # the fleet may be on its way to another broker, or the sink's agent be starting anew
 
 
 class FleetSilent(FailureFound):
@@ -327,10 +328,8 @@ class Driver:
 
     def _feed(self, records: list[StepRecord], enough: Callable[[], bool], timeout_s: float) -> bool:
         ends_s = time.monotonic() + timeout_s
-        sink = self.bundle.manifest.sink
         while not enough():
-            if not self._presence.is_alive(sink):
-                raise FleetSilent(f"{sink}, the sink, is dead: nobody is left to answer")
+            self._require_sink()
             now_s = time.monotonic()
             if now_s > ends_s:
                 return False
@@ -341,6 +340,17 @@ class Driver:
             is_full = len(self._open) >= self._window
             self._link.poll(0.05 if is_full else max(0.0, min(self._due_s - time.monotonic(), 0.05)))
         return True
+
+    def _require_sink(self) -> None:
+        """Return once the sink is alive; raises FleetSilent if it does not come back."""
+        sink = self.bundle.manifest.sink
+
+        def is_there() -> bool:
+            self.watch()
+            return self._presence.is_alive(sink)
+
+        if not self._presence.is_alive(sink) and not self._link.poll_until(is_there, _MOVING_S):
+            raise FleetSilent(f"{sink}, the sink, is dead: nobody is left to answer")
 
     def _send(self) -> StepRecord:
         self._step += 1

@@ -101,6 +101,7 @@ class Fleet:
 @contextmanager
 def uplink():
     """An end of the lab's bridge in this machine's network: from here there is an internet, from the devices not."""
+    subprocess.run(["ip", "link", "del", "fogguard-up"], capture_output=True)  # a run that was killed leaves it
     subprocess.run(
         f"ip link add fogguard-up type veth peer name uplink netns fogguard-{NAME} && "
         f"ip -n fogguard-{NAME} link set uplink master bridge up && "

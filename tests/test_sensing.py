@@ -73,6 +73,16 @@ def test_a_fleet_survives_the_restart_of_its_only_broker(bundle):
                 measured(trial, "after", everyone)
 
 
+def test_a_sink_that_is_gone_for_a_moment_ends_nothing(bundle):
+    everyone = frozenset(bundle.manifest.order)
+    with running_trial(bundle.path) as trial:
+        measured(trial, "before", everyone)
+        trial.agents.kill(["cloud"])
+        assert trial.driver._link.poll_until(lambda: not trial.driver.is_answerable, 5)
+        trial.agents.start(["cloud"])
+        measured(trial, "after", everyone)
+
+
 def test_a_node_whose_link_is_cut_is_suspected_long_before_its_will(tmp_path, broker, bundle):
     with (
         relay(broker) as cable,
