@@ -82,7 +82,7 @@ def prediction(bundle):
     return evaluate(bundle.path).variants["failout"].average
 
 
-@pytest.mark.parametrize("by", ["kill", "stop", "freeze"])
+@pytest.mark.parametrize("by", ["kill", *(pytest.param(by, marks=pytest.mark.slow) for by in ("stop", "freeze"))])
 def test_a_fleet_answers_as_predicted_under_every_mask(bundle, prediction, by, broker):
     some = gray_order(masks(3))
     seen = []

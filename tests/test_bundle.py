@@ -84,6 +84,7 @@ def test_an_absent_source_contributes_exactly_nothing(bundle):
 
 
 @pytest.mark.slow
+@pytest.mark.compute
 def test_exporting_twice_gives_the_same_bytes(bundle, run_path, tmp_path):
     other_process = [command("fogguard"), "export", str(run_path), "--out", "again"]
     subprocess.run(other_process, cwd=tmp_path, check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
@@ -115,6 +116,8 @@ def test_the_manifest_predicts_what_evaluate_measures(bundle, run_path):
     assert average["no_failure"].mean > average["poor"].mean > average["hazardous"].mean > per_mask["000"]
 
 
+@pytest.mark.slow
+@pytest.mark.compute
 @pytest.mark.parametrize(
     "changes", [{"normalise": True, "weights": "learned", "maps": "all"}, {"weights": "normalised", "mux": True}]
 )
@@ -201,6 +204,7 @@ def test_a_device_verifies_its_own_files_only(bundle_copy):
 
 
 @pytest.mark.slow
+@pytest.mark.compute
 def test_an_export_that_fails_leaves_the_old_bundle_and_no_rest(bundle_copy, run_path, tmp_path, monkeypatch):
     before = load(bundle_copy).sha256
     monkeypatch.setitem(TOLERANCES, "float32", -1.0)

@@ -132,6 +132,7 @@ def test_data_lists_every_set_and_says_where_it_comes_from(fogguard, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.compute
 def test_several_seeds_are_trained_evaluated_and_one_of_them_exported(fogguard, tmp_path):
     arguments = ["--variant", "mux", "--skips", "all", "--epochs", 2, "--seeds", 3, "--seed", 5, "--json", "t.json"]
     done = fogguard("train", "watch", *arguments)

@@ -123,6 +123,7 @@ def test_mutated_messages_crash_nothing_and_are_counted_by_reason(bundle, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.compute
 @pytest.mark.timeout(3600)
 def test_a_million_mutated_messages(bundle):
     """The same node hears all of them: what it keeps must not grow."""

@@ -86,6 +86,8 @@ def test_what_is_no_wheel_of_onnxruntime_is_refused_in_a_sentence(wheel, wheels,
         read_wheel(paho)
 
 
+@pytest.mark.slow
+@pytest.mark.compute
 def test_it_takes_the_place_of_the_locked_one_and_its_hash_is_pinned(plain, monkeypatch, tmp_path):
     monkeypatch.setenv("FOGGUARD_CACHE", str(tmp_path / "cache"))
     own = read_wheel(plain)

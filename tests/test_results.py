@@ -70,6 +70,7 @@ def test_fogguard_is_the_best_with_the_paper_s_skips(results):
 
 
 @pytest.mark.slow
+@pytest.mark.compute
 def test_a_table_trains_what_is_missing_and_nothing_twice(tmp_path, capsys):
     runs, results = tmp_path / "runs", tmp_path / "results"
     results.mkdir()

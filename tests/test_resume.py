@@ -70,6 +70,7 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.compute
 def test_ctrl_c_keeps_what_was_learnt_and_the_same_command_goes_on(tmp_path):
     text = load_spec("watch").text.replace("epochs = 40", "epochs = 4000")
     (tmp_path / "fog.toml").write_text(text)

@@ -47,6 +47,7 @@ def test_a_target_that_there_is_no_onnxruntime_for_is_refused(text):
 
 
 @pytest.mark.slow
+@pytest.mark.compute
 def test_wheels_for_another_processor_are_installed_here_and_not_downloaded_again(cache, monkeypatch):
     said = []
     archive = wheelhouse(Target("3.13", "aarch64"), said.append)
@@ -73,6 +74,8 @@ def test_a_wheel_with_another_hash_than_the_locked_one_is_refused(cache, monkeyp
     assert not list(cache.rglob("site.tar.gz"))
 
 
+@pytest.mark.slow
+@pytest.mark.compute
 def test_what_a_device_unpacks_is_enough_for_an_agent(cache, tmp_path):
     python = ".".join(map(str, sys.version_info[:2]))
     archive = wheelhouse(Target(python, os.uname().machine), lambda what: None)
