@@ -143,7 +143,7 @@ def run(
             pids = ", ".join(f"{node} {pid}" for node, pid in trial.agents.pids.items())
             say(f"unplug a node with kill -9 PID: {pids}; Ctrl-C ends it")
         ended: BaseException | None = None
-        before = dict(trial.driver.metrics)
+        before = dict(trial.driver.told.metrics)
         try:
             follow(trial, steps, missing, say)
         except KeyboardInterrupt as interrupt:  # the way to end it, unless a number of steps was asked for
@@ -152,7 +152,7 @@ def run(
         except FailureFound as failure:
             ended = failure
         reports = [report for report in trial.reports() if report.sent]
-    findings = corrupt_links(links_between(before, trial.driver.metrics))
+    findings = corrupt_links(links_between(before, trial.driver.told.metrics))
     write(json, {"bundle": trial.bundle.id.hex(), "phases": reports, "findings": findings}, start)
     print_phases("Answers by phase", reports)
     for each in findings:

@@ -102,7 +102,7 @@ class Drill:
         return is_late or (self.by_hand is not None and self.by_hand.is_over)
 
     def _seen_alive(self) -> frozenset[str]:
-        return self._driver.sink_alive() & frozenset(self._manifest.order)
+        return self._driver.told.sink_alive() & frozenset(self._manifest.order)
 
     def _stretch(self) -> None:
         """Feed for as long as the sink sees the same nodes alive."""
@@ -146,7 +146,7 @@ class Drill:
 
     def _look(self) -> None:
         """See who fell and rose, ask the operator, and do what is due."""
-        seen = self._driver.sink_states()
+        seen = self._driver.told.sink_states()
         for node, known in self._states.items():
             if seen.get(node, "dead") != known:
                 self._change(node, seen.get(node, "dead"))

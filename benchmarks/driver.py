@@ -2,24 +2,21 @@
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
-from benchmarks.agreement import expected_contributors, is_seen_by_all
+from benchmarks.agreement import expected_contributors
+from benchmarks.feed import Feed
 from benchmarks.recording import Phase, StepRecord
+from benchmarks.told import Told
 from broker.errors import FailureFound
-from broker.frame import Frame, Vector, encode
 from broker.link import Link
-from broker.presence import Layer, Presence, State, Status, StatusError, decode_status
+from broker.presence import Status, StatusError, decode_status
 from broker.tls import Tls
 from broker.topics import Topics
 from broker.url import BrokerUrl
-from edge_agent.agent import load_session
 from edge_agent.answer import Answer, guess
 from edge_agent.bundle import Bundle
 from edge_agent.metrics import Metrics
@@ -30,7 +27,6 @@ _log = logging.getLogger("fogguard.driver")
 _decode_answer = msgspec.json.Decoder(Answer).decode
 _decode_metrics = msgspec.json.Decoder(Metrics).decode
 _SETTLE_S = 30.0
-_NOTICED = 10_000
 _GRACE_S = 1.0
 _MOVING_S = 5.0  # the fleet may be on its way to another broker, or the sink's agent be starting anew
 
@@ -58,26 +54,6 @@ class AnotherBundle(FailureFound):
         )
 
 
-class _Fed(NamedTuple):
-    """A bundle that may be fed, and what its sensors make of the raw values."""
-
-    bundle: Bundle
-    id: str
-    sensed: dict[str, Vector]
-
-
-class Noticed(NamedTuple):
-    """That a node sees another one in another state than before: since when, by its own clock, and when we heard."""
-
-    observer: str
-    node: str
-    was: State
-    state: State
-    layer: Layer
-    since_ns: int
-    heard_ns: int
-
-
 class Driver:
     """One link that publishes for every sensor and hears the sink.
 
@@ -85,8 +61,7 @@ class Driver:
         brokers: Where the fleet meets; when the first dies, the next.
         fleet: The fleet's name.
         bundle: What it runs.
-        raw: Per sensor, the (rows, width) raw values to feed, over and over, in an order of chance that is always the
-            same: where a set holds class after class, what a short visit to a mask is fed is to be like the whole.
+        raw: Per sensor, the (rows, width) raw values to feed, over and over, as Feed orders them.
         rate: Steps a second.
         window: How many steps may be unanswered before feeding pauses: a machine that is too slow for the rate is
             fed more slowly, instead of being flooded until its deadlines pass.
@@ -110,18 +85,11 @@ class Driver:
         self.phases: list[Phase] = []
         manifest = bundle.manifest
         self._topics = Topics(fleet)
-        self._raw = raw
-        self._known: dict[str, _Fed] = {}
-        self.held: dict[str, Status] = {}
-        """The last birth of each node: it tells which bundles it holds."""
-        self.expect(bundle)
-        self._fed = self._known[bundle.id.hex()]
-        self._rows = np.random.default_rng(0).permutation(len(next(iter(raw.values())))).tolist()
+        self.told = Told(manifest)
+        self.feed = Feed(fleet, bundle, raw)
         self._interval_s = 1 / rate
         self._window = window
         self.watch = watch
-        self.told: Callable[[Metrics], None] = lambda _metrics: None
-        """Called with whatever a node tells of itself."""
         self.fleet, self.tls = fleet, tls
         # One hop more than the sink's deadline: its clock starts when the step reaches it.
         sink_ms = manifest.deadlines_ms[manifest.sink]
@@ -131,12 +99,7 @@ class Driver:
         self._due_s = 0.0
         self._open: dict[int, StepRecord] = {}
         self._between: list[StepRecord] = []
-        self._presence = Presence(manifest.nodes)
         self._status_topics = {self._topics.status(node): node for node in manifest.nodes}
-        self.metrics: dict[str, Metrics] = {}
-        self.noticed: deque[Noticed] = deque(maxlen=_NOTICED)
-        """What nodes noticed of each other, the last of it."""
-        self._viewed_ns: dict[str, int] = {}
         self._known_sets: dict[frozenset[str], frozenset[str]] = {}  # one object for each, not one a step
         topics = [self._topics.result, *(self._topics.metrics(node) for node in manifest.nodes)]
         self._link = Link(
@@ -157,22 +120,10 @@ class Driver:
     ) -> None:
         self._link.__exit__(kind, error, trace)
 
-    def expect(self, bundle: Bundle) -> None:
-        """Feed this bundle from the moment when the sink says that it runs it."""
-        sensors = bundle.manifest.sensors
-        sensed = {name: load_session(bundle, name).run([self._raw[name]]) for name in sensors}
-        self._known[bundle.id.hex()] = _Fed(bundle, bundle.id.hex(), sensed)
-
-    def await_bundle(self, bundle: str, nodes: Collection[str]) -> Callable[[], bool]:
-        """Return what tells whether each of `nodes` runs `bundle`, or holds it beside what it runs."""
-        return lambda: all(
-            node in self.held and bundle in (self.held[node].bundle, *self.held[node].beside) for node in nodes
-        )
-
     @property
     def is_answerable(self) -> bool:
         """Whether there is a broker, and at it a sink to answer."""
-        return self._link.is_up and self._presence.is_alive(self.bundle.manifest.sink)
+        return self._link.is_up and self.told.is_sink_alive
 
     @property
     def url(self) -> BrokerUrl:
@@ -194,16 +145,16 @@ class Driver:
 
     def wait_for(self, nodes: Collection[str], timeout_s: float = _SETTLE_S) -> None:
         """Return once all of `nodes` are born and the sink sees them; raises FleetSilent."""
-        sink = self.bundle.manifest.sink
+        sink, is_alive = self.bundle.manifest.sink, self.told.presence.is_alive
 
         def ready() -> bool:
             self.watch()
             others = (node for node in nodes if node != sink)
-            is_told = sink in self.metrics
-            return is_told and all(map(self._presence.is_alive, nodes)) and self.sink_alive() >= set(others)
+            is_told = sink in self.told.metrics
+            return is_told and all(map(is_alive, nodes)) and self.told.sink_alive() >= set(others)
 
         if not self._link.poll_until(ready, timeout_s):
-            silent = sorted(node for node in nodes if not self._presence.is_alive(node))
+            silent = sorted(node for node in nodes if not is_alive(node))
             raise FleetSilent(
                 f"after {timeout_s:.0f} s nothing is heard of {', '.join(silent) or 'the sink'}: "
                 "are the agents running, with this fleet's name and this broker?"
@@ -214,12 +165,13 @@ class Driver:
 
         What was under way died with the broker.
         """
-        before = {node: sensed.epoch for node, sensed in self._presence.view.items() if sensed.state == "alive"}
+        view = self.told.presence.view
+        before = {node: sensed.epoch for node, sensed in view.items() if sensed.state == "alive"}
         restart()
 
         def mourned() -> list[str]:
             self.watch()
-            return [node for node, epoch in before.items() if self._presence.view[node].epoch == epoch]
+            return [node for node, epoch in before.items() if view[node].epoch == epoch]
 
         if not self._link.poll_until(lambda: not mourned(), timeout_s):
             raise FleetSilent(f"{timeout_s:.0f} s after the broker's restart {', '.join(mourned())} had not come back")
@@ -264,7 +216,6 @@ class Driver:
         of `killed`; raises FleetSilent.
         """
         phase = self.phases[-1]
-        order = self.bundle.manifest.order
         contributors = self.expected_contributors(phase.alive)
         seen_ns = 0
         is_settled = False
@@ -277,32 +228,32 @@ class Driver:
         def settled() -> bool:
             nonlocal seen_ns
             self.watch()
-            if self.sink_alive() & set(order) != phase.alive or (by_all and not self._is_seen_by_all(phase.alive)):
+            if not self.told.is_seen(phase.alive, by_all=by_all):
                 seen_ns = 0
                 return False
             seen_ns = seen_ns or time.monotonic_ns()
             recent = (record for record in phase.transition[-2 * self._window :] if record.sent_ns > seen_ns)
             return any(record.complete and record.contributors == contributors for record in recent)
 
-        if not self._feed(phase.transition, over, timeout_s):
+        if not self._feed_until(phase.transition, over, timeout_s):
             raise FleetSilent(
-                f"phase {phase.name!r}: after {timeout_s:.0f} s the sink sees {self.sink_states()}, "
+                f"phase {phase.name!r}: after {timeout_s:.0f} s the sink sees {self.told.sink_states()}, "
                 f"and no answer came from exactly {sorted(contributors) or 'nobody'}"
             )
         if is_settled:
-            phase.sensed_ms = {node: (self._viewed_ns[node] - phase.began_ns) / 1e6 for node in killed}
+            phase.sensed_ms = {node: (self.told.viewed_ns[node] - phase.began_ns) / 1e6 for node in killed}
         return is_settled
 
     def measure(self, steps: int, until: Callable[[], bool] = lambda: False) -> None:
         """Feed `steps` steps of the phase, or fewer if `until()` comes true; does not wait for their answers."""
         phase = self.phases[-1]
-        self._feed(phase.steady, lambda: len(phase.steady) >= steps or until(), timeout_s=float("inf"))
+        self._feed_until(phase.steady, lambda: len(phase.steady) >= steps or until(), timeout_s=float("inf"))
 
     def finish(self) -> None:
         """Feed on until the steps of the phase have their answers; what is sent meanwhile belongs to the next one."""
         phase = self.phases[-1]
         waiting = [record for record in (*phase.transition, *phase.steady) if not record.is_answered]
-        self._feed(
+        self._feed_until(
             self._between, lambda: all(record.is_answered for record in waiting), self.deadline_ms / 1e3 + _GRACE_S
         )
 
@@ -310,23 +261,11 @@ class Driver:
         """Wait until every step is answered or counts as lost."""
         self._link.poll_until(lambda: not self._open, self.deadline_ms / 1e3 + _GRACE_S)
 
-    def sink_states(self) -> dict[str, State]:
-        """Return how the sink sees each of its ancestors, as it told last."""
-        told = self.metrics.get(self.bundle.manifest.sink)
-        return {node: sensed.state for node, sensed in told.view.items()} if told else {}
-
-    def sink_alive(self) -> frozenset[str]:
-        """Return the nodes that the sink sees alive."""
-        return frozenset(node for node, state in self.sink_states().items() if state == "alive")
-
     def expected_contributors(self, alive: frozenset[str]) -> frozenset[str]:
         """Return the sensors and nodes whose units are in an answer when exactly `alive` of `order` live."""
         return expected_contributors(self.bundle.manifest, alive)
 
-    def _is_seen_by_all(self, alive: frozenset[str]) -> bool:
-        return is_seen_by_all(self.bundle.manifest, alive, self._presence.view, self.metrics)
-
-    def _feed(self, records: list[StepRecord], enough: Callable[[], bool], timeout_s: float) -> bool:
+    def _feed_until(self, records: list[StepRecord], enough: Callable[[], bool], timeout_s: float) -> bool:
         ends_s = time.monotonic() + timeout_s
         while not enough():
             self._require_sink()
@@ -343,25 +282,20 @@ class Driver:
 
     def _require_sink(self) -> None:
         """Return once the sink is alive; raises FleetSilent if it does not come back."""
-        sink = self.bundle.manifest.sink
 
         def is_there() -> bool:
             self.watch()
-            return self._presence.is_alive(sink)
+            return self.told.is_sink_alive
 
-        if not self._presence.is_alive(sink) and not self._link.poll_until(is_there, _MOVING_S):
-            raise FleetSilent(f"{sink}, the sink, is dead: nobody is left to answer")
+        if not self.told.is_sink_alive and not self._link.poll_until(is_there, _MOVING_S):
+            raise FleetSilent(f"{self.bundle.manifest.sink}, the sink, is dead: nobody is left to answer")
 
     def _send(self) -> StepRecord:
         self._step += 1
-        row = self._rows[self._step % len(self._rows)]
-        record = StepRecord(row, time.monotonic_ns(), bundle=self._fed.id)
+        record = StepRecord(self.feed.row(self._step), time.monotonic_ns(), bundle=self.feed.bundle)
         self._open[self._step] = record
-        head = (self._step, self._epoch, self._fed.bundle.id)
-        self._link.publish(self._topics.step, encode(Frame(*head, None, 0, record.sent_ns)))
-        for bit, name in enumerate(self.bundle.manifest.sensors):
-            frame = Frame(*head, self._fed.sensed[name][row], 1 << bit, record.sent_ns)
-            self._link.publish(self._topics.tensor(name), encode(frame))
+        for topic, payload in self.feed.messages(self._step, self._epoch, record.sent_ns):
+            self._link.publish(topic, payload)
         return record
 
     def _forget_lost(self) -> None:
@@ -380,24 +314,22 @@ class Driver:
                 if payload:
                     self._on_status(self._status_topics[topic], decode_status(payload), now_ns)
             else:
-                self._on_metrics(_decode_metrics(payload), now_ns)
+                self.told.on_metrics(_decode_metrics(payload), now_ns)
         except (msgspec.DecodeError, UnicodeDecodeError, StatusError) as error:
             _log.warning("%s carries something else than expected: %s", topic, error)
 
     def _on_status(self, node: str, status: Status, now_ns: int) -> None:
-        if status.online and status.bundle not in self._known:
+        if status.online and status.bundle not in self.feed:
             running, bundle = status.bundle or "unknown", self.bundle.id.hex()
-            is_move = node in self.held and self.held[node].epoch == status.epoch
+            is_move = node in self.told.held and self.told.held[node].epoch == status.epoch
             raise AnotherBundle(node, running, bundle, is_move=is_move)
-        if status.online:
-            self.held[node] = status
-            if node == self.bundle.manifest.sink:
-                self._fed = self._known[status.bundle]
-        is_leaving = status.reason == "moved" and self._presence.is_alive(node)
-        if is_leaving and status.epoch == self._presence.view[node].epoch and node == self.bundle.manifest.sink:
-            self._link.go_back()  # the fleet was told to; its answers are there from now on
-            return
-        self._presence.on_status(node, status, now_ns)
+        if node == self.bundle.manifest.sink:
+            if status.online:
+                self.feed.go_over(status.bundle)
+            elif status.reason == "moved" and self.told.is_alive_in(node, status.epoch):
+                self._link.go_back()  # the fleet was told to; its answers are there from now on
+                return
+        self.told.on_status(node, status, now_ns)
 
     def _on_answer(self, answer: Answer, now_ns: int) -> None:
         record = self._open.pop(answer.step, None)
@@ -405,24 +337,6 @@ class Driver:
             contributors = frozenset(answer.contributors)
             record.answered_ns, record.complete = now_ns, answer.complete
             record.answered_by = answer.bundle
-            is_drawn = answer.guess and answer.label == guess(
-                answer.step, self._known[record.bundle].bundle.manifest.prior
-            )
+            is_drawn = answer.guess and answer.label == guess(answer.step, self.feed.manifest(record.bundle).prior)
             record.label = GUESS if is_drawn else answer.label
             record.contributors = self._known_sets.setdefault(contributors, contributors)
-
-    def _on_metrics(self, metrics: Metrics, now_ns: int) -> None:
-        if metrics.node == self.bundle.manifest.sink:
-            before = self.sink_states()
-            for node, sensed in metrics.view.items():
-                if (before.get(node) == "alive") != (sensed.state == "alive"):
-                    self._viewed_ns[node] = now_ns
-        known = self.metrics.get(metrics.node)
-        if known is not None and known.epoch == metrics.epoch:
-            for node, sensed in metrics.view.items():
-                was = known.view[node].state
-                if was != sensed.state:
-                    seen = (was, sensed.state, sensed.layer, sensed.since_ns, now_ns)
-                    self.noticed.append(Noticed(metrics.node, node, *seen))
-        self.metrics[metrics.node] = metrics
-        self.told(metrics)

@@ -11,12 +11,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from benchmarks.driver import FleetSilent, Noticed
+from benchmarks.driver import FleetSilent
 from benchmarks.failover import Episode, Failover, Way, summary
 from benchmarks.fleet import Trial
 from benchmarks.hands import BROKER, Hands
 from benchmarks.recording import StepRecord
 from benchmarks.scenario import Verb
+from benchmarks.told import Noticed
 from edge_agent.flow import ancestors
 from export.average import DIGITS
 from export.failures import accuracy
@@ -92,7 +93,7 @@ class Series:
         driver, harm = self._driver, self._way.harm
         del driver.phases[:-1]
         driver.measure(len(driver.phases[-1].steady) + _BEFORE)  # so that some are under way
-        driver.noticed.clear()
+        driver.told.noticed.clear()
         if node == BROKER:
             moments = self._without_broker()
         elif harm.verb in WEAK:
@@ -112,7 +113,9 @@ class Series:
         driver.settle(timeout_s=self._patience_s)
         driver.measure(self._steps)
         driver.finish()
-        began_ns = self._when() or min(_at_ns(each, self._one_clock) for each in driver.noticed if each.node == node)
+        began_ns = self._when() or min(
+            _at_ns(each, self._one_clock) for each in driver.told.noticed if each.node == node
+        )
         return _Moments(began_ns, *self._bring_back(node))
 
     def _weaken(self, node: str) -> _Moments:
@@ -138,7 +141,7 @@ class Series:
         heirs = self._heirs(node)
 
         def is_sensed() -> bool:
-            return heirs <= {each.observer for each in driver.noticed if each.node == node}
+            return heirs <= {each.observer for each in driver.told.noticed if each.node == node}
 
         driver.begin(f"{node} {harm}", self._everyone - {node})
         self._hands.do(harm, node)
@@ -193,7 +196,7 @@ class Series:
         driver, began_ns = self._driver, moments.began_ns
         down, is_weak = driver.phases[1], self._way.harm.verb in WEAK
         heirs = self._heirs(node)
-        sensed = sensed_by(heirs, node, driver.noticed, began_ns, one_clock=self._one_clock)
+        sensed = sensed_by(heirs, node, driver.told.noticed, began_ns, one_clock=self._one_clock)
         settled = [] if is_weak else down.steady
         unsettled = [*down.transition, *(down.steady if is_weak else ())]
         unsettled += [record for phase in driver.phases[2:] for record in (*phase.transition, *phase.steady)]
@@ -223,7 +226,7 @@ class Series:
             lost=sum(not each.is_answered for each in records),
             late=sum(each.is_answered and each.latency_ms > driver.deadline_ms for each in records),
             wrong=sum(each.is_answered and not self._is_predicted(each, alive) for each, alive in judged),
-            false_suspicions=0 if node == BROKER else _false(node, driver.noticed),
+            false_suspicions=0 if node == BROKER else _false(node, driver.told.noticed),
         )
 
     def _is_predicted(self, record: StepRecord, *sets: frozenset[str]) -> bool:

@@ -31,7 +31,7 @@ def follow(trial: Trial, steps: int, down: frozenset[str], report: Callable[[str
         if steps and left <= 0:
             driver.drain()
             return
-        alive = driver.sink_alive()
+        alive = driver.told.sink_alive()
 
 
 def _changed(trial: Trial, alive: frozenset[str], report: Callable[[str], None]) -> Callable[[], bool]:
@@ -43,14 +43,14 @@ def _changed(trial: Trial, alive: frozenset[str], report: Callable[[str], None])
         if time.monotonic() >= next_s:
             next_s += 1
             report(_line(trial))
-        return trial.driver.sink_alive() != alive
+        return trial.driver.told.sink_alive() != alive
 
     return changed
 
 
 def _name(trial: Trial, alive: frozenset[str]) -> str:
     """Return who is out of it, and how the sink sees them."""
-    states = trial.driver.sink_states()
+    states = trial.driver.told.sink_states()
     out: dict[str, list[str]] = {}
     for node in trial.bundle.manifest.order:
         if node not in alive:

@@ -39,7 +39,7 @@ def switch_there_and_back(trial: Trial, other: Bundle, still_s: float, say: Call
     if other.manifest.wiring != trial.bundle.manifest.wiring:
         raise FogError(f"bundle {other.path} has other nodes or hyperconnections: agents must be started anew for it")
     raw = trial.held_out.raw
-    trial.driver.expect(other)
+    trial.driver.feed.expect(other)
     predicted = {each.id.hex(): predict(each, raw) for each in (trial.bundle, other)}
     trial.driver.begin("switch", frozenset(trial.bundle.manifest.order))
     trial.driver.settle()
@@ -75,10 +75,10 @@ def _switch(
 
     stretch("before", lambda: None, still())
     weigh("before")
-    stretch("prepare", lambda: agents.prepare(new), driver.await_bundle(id_, nodes))
+    stretch("prepare", lambda: agents.prepare(new), driver.told.await_bundle(id_, nodes))
     weigh("both")
-    stretch("commit", agents.commit, lambda: all(driver.held[node].bundle == id_ for node in nodes))
-    stretch("both", lambda: None, lambda: not any(driver.held[node].beside for node in nodes))
+    stretch("commit", agents.commit, lambda: all(driver.told.held[node].bundle == id_ for node in nodes))
+    stretch("both", lambda: None, lambda: not any(driver.told.held[node].beside for node in nodes))
     stretch("after", lambda: None, still())
     weigh("after")
     driver.drain()

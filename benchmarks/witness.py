@@ -76,8 +76,8 @@ class Witness:
         self._sessions = sessions_of(self._bundle)
         self._evidence.others.clear()  # this fleet would not have come so far
         self._evidence.here_ms = {node: session.mean_ms(time.thread_time) for node, session in self._sessions.items()}
-        self._known = dict(self._driver.metrics)
-        self._driver.told = self._take
+        self._known = dict(self._driver.told.metrics)
+        self._driver.told.listener = self._take
         return self
 
     def __exit__(
@@ -85,7 +85,7 @@ class Witness:
     ) -> None:
         if kind is None:
             self._wait_for_all()
-        self._driver.told = lambda _metrics: None
+        self._driver.told.listener = lambda _metrics: None
         self._is_over = True
         self._pool.shutdown()
         self._take_sample()
@@ -97,7 +97,7 @@ class Witness:
 
     def _wait_for_all(self) -> None:
         """If it was over too soon for that, let everybody tell once."""
-        expected = self._driver.sink_alive() | {self._bundle.manifest.sink}
+        expected = self._driver.told.sink_alive() | {self._bundle.manifest.sink}
         ends_s = time.monotonic() + _TOLD_S
         while not self._told >= expected and time.monotonic() < ends_s:
             self._driver.wait(0.02)
@@ -146,4 +146,4 @@ class Witness:
         return judge(self._bundle.manifest, self._sessions, overheard, dead & self._dead())
 
     def _dead(self) -> frozenset[str]:
-        return frozenset(self._bundle.manifest.order) - self._driver.sink_alive()
+        return frozenset(self._bundle.manifest.order) - self._driver.told.sink_alive()

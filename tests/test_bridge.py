@@ -59,13 +59,13 @@ def test_a_fleet_over_two_bridged_sites_answers_as_predicted_whether_the_line_is
 
         line.is_held = True
         measured(trial, "the line is down", everyone - {"e1"})
-        assert trial.driver.metrics["cloud"].view["e1"].layer == "beat"
+        assert trial.driver.told.metrics["cloud"].view["e1"].layer == "beat"
         line.is_held = False
         measured(trial, "the line is up again", everyone)
 
         agents.kill(["e1"])
         measured(trial, "e1 is dead", everyone - {"e1"})
-        assert trial.driver.metrics["cloud"].view["e1"].layer in ("will", "beat")
+        assert trial.driver.told.metrics["cloud"].view["e1"].layer in ("will", "beat")
         with listener(here, Topics(fleet).status("e1")) as (hears, heard):
             assert hears.poll_until(lambda: heard, 5)
         assert b'"online":false' in heard[-1][1]

@@ -190,14 +190,14 @@ def test_a_broker_that_goes_away_is_an_outage_and_no_lost_step(bundle):
 
         def restart_soon(trial, found):
             once = [own.restart]
-            look = trial.driver.sink_states
+            look = trial.driver.told.sink_states
 
             def looked():
                 if once and sum(found.course.sent) > 100:
                     once.pop()()
                 return look()
 
-            trial.driver.sink_states = looked
+            trial.driver.told.sink_states = looked
             return trial
 
         found, said = drilled(bundle, plan, 10, restart_soon, broker=str(own.url))

@@ -5,11 +5,11 @@ import json
 import pytest
 from support import operated
 
-from benchmarks.driver import Noticed
 from benchmarks.episodes import sensed_by
 from benchmarks.failover import Episode, Way, layers, summary, ways
 from benchmarks.place import place_of
 from benchmarks.scenario import LAB_VERBS, LOCAL_VERBS, Harm
+from benchmarks.told import Noticed
 from broker.errors import FogError
 
 BROKER_VERBS = ("kill", "unplug")

@@ -217,7 +217,7 @@ def fed(fleet, *bundles):
     broker, tls = parse_url(inventory.broker_url), files_of(fleet.folder / "pki", "feeder")
     with Driver([broker], NAME, bundles[0], held_out.raw, rate=RATE, window=64, tls=tls) as driver:
         for each in bundles[1:]:
-            driver.expect(each)
+            driver.feed.expect(each)
         driver.wait_for(bundles[0].manifest.nodes)
         driver.begin("switch", frozenset(bundles[0].manifest.order))
         driver.settle()
@@ -258,13 +258,13 @@ def test_a_switch_under_load_loses_no_step_and_mixes_none_there_and_back(fleet, 
     with fed(fleet, fleet.bundle, other) as driver:
         report = during(driver, lambda: fleet.provision("apply", other.path))
         assert all("commit" in steps for steps in changes(report).values())
-        assert all(driver.held[node].bundle == other.id.hex() for node in NODES)
+        assert all(driver.told.held[node].bundle == other.id.hex() for node in NODES)
         during(driver, lambda: fleet.provision("rollback"))
-        assert all(driver.held[node].bundle == fleet.bundle.id.hex() for node in NODES)
+        assert all(driver.told.held[node].bundle == fleet.bundle.id.hex() for node in NODES)
         ends_s = time.monotonic() + 20
-        is_over = lambda: time.monotonic() > ends_s or not any(held.beside for held in driver.held.values())  # noqa: E731
+        is_over = lambda: time.monotonic() > ends_s or not any(held.beside for held in driver.told.held.values())  # noqa: E731
         driver.measure(1 << 62, until=is_over)
-        assert all(driver.held[node].beside == () for node in NODES)
+        assert all(driver.told.held[node].beside == () for node in NODES)
         require_whole(driver, fleet.bundle, other)
     assert pids(fleet) == before
     assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
@@ -284,7 +284,7 @@ def test_an_agent_that_cannot_hold_the_new_bundle_lets_all_abandon_it_and_no_ste
         report = during(driver, lambda: fleet.provision("apply", fresh.path, code=1))
         assert "prepare failed: its agent does not take it" in reasons(report)["f1"]
         assert all("kept on its old bundle: f1 failed" in reasons(report)[node] for node in NODES if node != "f1")
-        assert {(held.bundle, held.beside) for held in driver.held.values()} == {(fleet.bundle.id.hex(), ())}
+        assert {(held.bundle, held.beside) for held in driver.told.held.values()} == {(fleet.bundle.id.hex(), ())}
         require_whole(driver, fleet.bundle)
     fleet.shell("f1", f"chmod 755 {staged}/bundle")
     fleet.provision("apply", fresh.path)
@@ -314,7 +314,7 @@ def test_an_agent_that_refuses_what_all_are_about_to_run_lets_all_go_back_and_no
         report = json.loads(result.read_text())
         assert re.search("commit failed: its agent does not run it: .*Permission denied", reasons(report)["f1"])
         assert all(reasons(report)[node] == "f1 failed: it is back on its old bundle" for node in NODES if node != "f1")
-        assert {held.bundle for held in driver.held.values()} == {fleet.bundle.id.hex()}
+        assert {held.bundle for held in driver.told.held.values()} == {fleet.bundle.id.hex()}
         require_whole(driver, fleet.bundle, fresh)
     assert pids(fleet) == before
     fleet.shell("f1", "chmod 755 /opt/fogguard/releases/*/bundle")

@@ -41,7 +41,7 @@ def test_a_frozen_node_costs_no_waiting_and_is_used_again_when_it_thaws(bundle, 
         measured(trial, "all alive", everyone)
         trial.agents.freeze(["f1"])
         frozen = measured(trial, "f1 frozen", everyone - {"f1"})
-        assert trial.driver.metrics["cloud"].view["f1"].layer in ("beat", "will")
+        assert trial.driver.told.metrics["cloud"].view["f1"].layer in ("beat", "will")
         assert frozen.latency_ms.p95 < bundle.manifest.deadlines_ms["cloud"] / 2
         trial.agents.thaw(["f1"])
         measured(trial, "f1 back", everyone)
@@ -56,7 +56,7 @@ def test_a_fleet_follows_its_brokers_and_answers_on(bundle):
             measured(trial, "at the first", everyone)
             first_ends.close()
             measured(trial, "at the second", everyone)
-            told = trial.driver.metrics.values()
+            told = trial.driver.told.metrics.values()
             assert all(metrics.counters.reconnects == 1 for metrics in told)
             assert {metrics.epoch for metrics in told} == {2}  # one a connection, not one an attempt
 

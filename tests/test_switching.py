@@ -41,18 +41,18 @@ def test_an_agent_that_dies_between_prepare_and_commit_comes_back_with_both_and_
     old, new = bundle.id.hex(), other.id.hex()
     with running_trial(bundle.path, rate=100, window=64) as trial:
         driver, agents = trial.driver, trial.agents
-        driver.expect(other)
+        driver.feed.expect(other)
         driver.begin("switch", frozenset(bundle.manifest.order))
         driver.settle()
         agents.prepare(other)
-        fed_until(driver, driver.await_bundle(new, nodes))
+        fed_until(driver, driver.told.await_bundle(new, nodes))
         agents.kill(["f1"])
-        del driver.held["f1"]
+        del driver.told.held["f1"]
         agents.start(["f1"])
-        fed_until(driver, driver.await_bundle(new, nodes))
-        assert {driver.held[node].bundle for node in nodes} == {old}
+        fed_until(driver, driver.told.await_bundle(new, nodes))
+        assert {driver.told.held[node].bundle for node in nodes} == {old}
         agents.commit()
-        fed_until(driver, lambda: {driver.held[node].bundle for node in nodes} == {new})
+        fed_until(driver, lambda: {driver.told.held[node].bundle for node in nodes} == {new})
         driver.begin("afterwards", frozenset(bundle.manifest.order))
         driver.settle()
         driver.measure(100)
@@ -65,7 +65,7 @@ def test_who_feeds_a_fleet_that_goes_over_to_a_bundle_it_does_not_hold_is_told_t
         trial.driver.begin("switch", frozenset(bundle.manifest.order))
         trial.driver.settle()
         trial.agents.prepare(other)
-        fed_until(trial.driver, trial.driver.await_bundle(other.id.hex(), tuple(bundle.manifest.nodes)))
+        fed_until(trial.driver, trial.driver.told.await_bundle(other.id.hex(), tuple(bundle.manifest.nodes)))
         trial.agents.commit()
         told = f"the fleet has gone over from bundle {bundle.id.hex()} to {other.id.hex()}: run it with that one"
         with pytest.raises(AnotherBundle, match=told):
@@ -79,13 +79,13 @@ def test_an_agent_that_refuses_the_next_bundle_goes_on_with_its_own(bundle, othe
     others = tuple(node for node in bundle.manifest.nodes if node != "f1")
     with running_trial(bundle.path, rate=100, window=64) as trial:
         driver, agents = trial.driver, trial.agents
-        driver.expect(damaged)
+        driver.feed.expect(damaged)
         driver.begin("switch", frozenset(bundle.manifest.order))
         driver.settle()
         agents.prepare(damaged)
-        fed_until(driver, driver.await_bundle(damaged.id.hex(), others))
+        fed_until(driver, driver.told.await_bundle(damaged.id.hex(), others))
         agents.abandon()
-        fed_until(driver, lambda: not any(held.beside for held in driver.held.values()))
-        assert {held.bundle for held in driver.held.values()} == {bundle.id.hex()}
+        fed_until(driver, lambda: not any(held.beside for held in driver.told.held.values()))
+        assert {held.bundle for held in driver.told.held.values()} == {bundle.id.hex()}
         driver.finish()
         assert all(record.is_answered and record.answered_by == record.bundle for record in driver.phases[-1].steady)
