@@ -199,11 +199,11 @@ class Drilled(msgspec.Struct, kw_only=True):
 
 
 class NotAsPredicted(FailureFound):
-    """In a drill a step was lost, or answered otherwise than the bundle predicts."""
+    """In a drill a step was lost, answered otherwise than the bundle predicts, or none could be compared at all."""
 
 
 def require_as_predicted(found: Drilled) -> None:
-    """Raise NotAsPredicted if a label differs or a step has no answer."""
+    """Raise NotAsPredicted if a label differs, a step has no answer, or a drill is over and nothing was compared."""
     bad = [each for each in found.masks if each.lost or each.labels_equal < each.n]
     if bad:
         details = "; ".join(
@@ -211,3 +211,8 @@ def require_as_predicted(found: Drilled) -> None:
             for each in bad[:8]
         )
         raise NotAsPredicted(f"{len(bad)} of {len(found.masks)} masks are not as predicted: {details}")
+    if found.finished and not found.total("n"):
+        raise NotAsPredicted(
+            f"no label could be compared: {found.total('answered')} of {found.total('sent')} steps were answered, "
+            "none while all saw the same nodes alive"
+        )

@@ -183,6 +183,15 @@ def test_a_label_that_was_not_predicted_fails_the_drill(bundle):
         require_as_predicted(found)
 
 
+def test_a_drill_in_which_nothing_could_be_compared_fails_once_it_is_over():
+    found = Drilled(plan=Plan(mode="scenario"), order=("f1",), planned_s=1)
+    found.tally("1").sent = found.tally("1").changing = 7
+    require_as_predicted(found)  # a look at a file that is still written
+    found.finished = True
+    with pytest.raises(NotAsPredicted, match="no label could be compared: 0 of 7 steps were answered"):
+        require_as_predicted(found)
+
+
 @pytest.mark.slow
 def test_a_broker_that_goes_away_is_an_outage_and_no_lost_step(bundle):
     plan = Plan(mode="scenario", events=(Event(at=90, do="kill", node="f1"),), seconds=100)
