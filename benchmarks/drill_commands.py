@@ -116,7 +116,7 @@ def observe(
     if json.exists():
         raise FogError(f"--json {json}: is there already: name another file, `fogguard reliability` takes several")
     found = load(bundle)
-    place = place_of(broker=broker, fleet=fleet, external=True, inventory=inventory, tls=tls)
+    place = place_of(broker=broker, fleet=fleet, external=True, inventory=inventory, tls=tls, role="observer")
     name = require_name(place.fleet or found.manifest.name, "fleet")
     start = head()
 

@@ -9,7 +9,7 @@ from edge_agent.bundle import Manifest
 from edge_agent.config import require_topic
 from edge_agent.flow import ancestors
 from provisioning.certificates import PkiError, fleet_of, load_certificate
-from provisioning.pki import FEEDER, OPERATOR, WATCHER, WITNESS, write_whole
+from provisioning.pki import FEEDER, OBSERVER, OPERATOR, WATCHER, WITNESS, write_whole
 
 
 def access_of(manifest: Manifest, fleet: str, heard: Mapping[str, str] | None = None) -> dict[str, Access]:
@@ -28,6 +28,7 @@ def access_of(manifest: Manifest, fleet: str, heard: Mapping[str, str] | None = 
     rules.update({node: _node_access(manifest, topics, node) for node in manifest.nodes})
     rules[OPERATOR] = Access((topics.cmd(every),), (everything,))
     rules[WATCHER] = rules[WITNESS] = Access((), (everything,))
+    rules[OBSERVER] = Access((), (topics.metrics(every),))
     sensed = tuple(map(topics.tensor, manifest.sensors))
     told = (topics.result, topics.status(every), topics.beat(every), topics.metrics(every))
     rules[FEEDER] = Access((topics.step, *sensed, *sorted(set(raw.values()))), told)

@@ -41,7 +41,8 @@ OPERATOR: Final = "operator"
 FEEDER: Final = "feeder"
 WATCHER: Final = "watcher"
 WITNESS: Final = "witness"
-ROLES: Final = (OPERATOR, FEEDER, WATCHER, WITNESS)
+OBSERVER: Final = "observer"
+ROLES: Final = (OPERATOR, FEEDER, WATCHER, WITNESS, OBSERVER)
 """Commands nodes; stands for all sensors and hears the answers; hears everything, for eyes and for measurements."""
 BROKER: Final = "broker"
 _CA, _SIGNING = "ca", "signing"

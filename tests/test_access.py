@@ -45,6 +45,7 @@ WRITES = {
     "feeder": {T.tensor("iot"), T.step},
     "watcher": set(),
     "witness": set(),
+    "observer": set(),
 }
 READS = {
     "iot": {T.step, T.cmd("iot"), RAW} | lives("iot"),
@@ -56,6 +57,7 @@ READS = {
     "feeder": {T.result} | {make(node) for node in (*NODES, "iot") for make in (T.status, T.beat, T.metrics)},
     "watcher": EVERY,
     "witness": EVERY,
+    "observer": {T.metrics(node) for node in (*NODES, "iot")},
 }
 
 

@@ -13,7 +13,7 @@ from edge_agent.signature import load_public_key
 from provisioning import certificates, pki
 
 NAMES = ["iot", "e1", "f1"]
-MEMBERS = ["broker", *NAMES, "operator", "feeder", "watcher", "witness"]
+MEMBERS = ["broker", *NAMES, "operator", "feeder", "watcher", "witness", "observer"]
 
 
 @pytest.fixture
@@ -153,7 +153,17 @@ def test_the_command_writes_what_it_made(fogguard, tmp_path):
     found = json.loads((tmp_path / "p.json").read_text())
     assert found["fleet"] == "house"
     assert {"ca.key", "e1.crt", "signing.pub"} <= set(found["made"])
-    assert found["expires"].keys() == {"ca", "broker", "iot", "e1", "operator", "feeder", "watcher", "witness"}
+    assert found["expires"].keys() == {
+        "ca",
+        "broker",
+        "iot",
+        "e1",
+        "operator",
+        "feeder",
+        "watcher",
+        "witness",
+        "observer",
+    }
 
 
 def test_an_interrupted_write_leaves_no_half_of_a_file(folder, monkeypatch):

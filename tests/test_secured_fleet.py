@@ -84,6 +84,22 @@ def test_a_watcher_sees_the_fleet_beside_its_feeder(fleet):
     assert (watching.returncode, "Traceback" in said) == (0, False), said
 
 
+def test_an_observer_records_beside_feeder_and_watcher(fleet):
+    url, folder = fleet
+    where = ["--broker", str(url), "--fleet", "house", "--tls", "pki", "--for", "6s", "--json", "seen.json"]
+    observe = [command("fogguard"), "observe", "bundle", *where]
+    with subprocess.Popen(observe, cwd=folder, stderr=subprocess.PIPE, text=True) as observing:
+        for line in observing.stderr:
+            if "tells who is up" in line:
+                break
+        with link(url, folder / "pki", "feeder") as feeder, link(url, folder / "pki", "watcher") as watcher:
+            feeder.connect()
+            watcher.connect()
+            said = observing.stderr.read()
+    assert observing.returncode == 0, said
+    assert json.loads((folder / "seen.json").read_text())["finished"]
+
+
 def test_the_operator_asks_a_node_and_hears_its_reply(fleet):
     url, folder = fleet
     where = ["--broker", str(url), "--fleet", "house"]
