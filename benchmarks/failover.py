@@ -38,6 +38,8 @@ def ways(texts: Sequence[str], verbs: Collection[Verb], broker_verbs: Collection
     usual = [*(verb for verb in _USUAL if verb in verbs), *(f"{_BROKER}{verb}" for verb in broker_verbs)]
     known = [*verbs, *(f"{_BROKER}{verb}" for verb in broker_verbs)]
     names = [name for text in texts for name in (usual if text == "all" else text.split(","))]
+    if not names:
+        raise FogError(f"--by {' '.join(texts)}: none of these can be done to this fleet; {', '.join(known)} can")
     return [_way(name, known) for name in dict.fromkeys(names)]
 
 

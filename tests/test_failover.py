@@ -19,6 +19,8 @@ def test_classes_are_named_with_commas_percentages_and_all():
     found = ways(["kill,slow=2.5", "broker-unplug", "kill"], LAB_VERBS, BROKER_VERBS)
     assert found == [Way(Harm("kill")), Way(Harm("slow", 2.5)), Way(Harm("unplug"), at_broker=True)]
     assert [each.name for each in found] == ["kill", "slow=2.5", "broker-unplug"]
+    with pytest.raises(FogError, match="none of these can be done to this fleet; power, hand can"):
+        ways(["all"], ("power", "hand"), ())
     every = [each.name for each in ways(["all"], LAB_VERBS, BROKER_VERBS)]
     assert every == [
         *("kill", "freeze", "cut", "unplug", "slow=5", "lossy=10", "restart", "reboot"),
