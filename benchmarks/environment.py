@@ -34,14 +34,14 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     emulated: str
 
 
-def head(*, bundle: str = "", emulated: str = "") -> Head:
-    """Return the head for the command that this process is."""
+def head(*, bundle: str = "", emulated: str = "", began: datetime | None = None) -> Head:
+    """Return the head for the command that this process is; it began now, if not told otherwise."""
     return Head(
         command=" ".join(["fogguard", *sys.argv[1:]]),
         version=_version("fogguard"),
         commit=_commit(),
         bundle=bundle,
-        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        started=(began or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
         host={
             "system": platform.system(),
             "machine": platform.machine(),

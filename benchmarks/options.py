@@ -4,6 +4,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,6 +12,8 @@ import typer
 
 from broker.errors import FogError
 from edge_agent.bundle import MANIFEST
+
+_BEGAN: Final = datetime.now(timezone.utc)  # every command imports this module before its work
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write the machine-readable result to this file.")]
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder made by `fogguard export`.")]
@@ -121,7 +124,7 @@ def write(json: Path | None, body: Any, start: Any = None) -> None:
 
         from benchmarks.environment import head, with_head, write_json
 
-        write_json(json, with_head(start or head(), msgspec.to_builtins(body)))
+        write_json(json, with_head(start or head(began=_BEGAN), msgspec.to_builtins(body)))
 
 
 def require_writable(json: Path | None, out: Path | None = None) -> None:
