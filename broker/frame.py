@@ -175,7 +175,7 @@ def decode(data: bytes, *, bundle: bytes | None = None, expected: Layout | None 
     if dtype is None:
         raise FrameError("dtype", f"code {code}")
     sent = tuple(dims[:rank])
-    if rank > 4 or any(dims[rank:]) or math.prod(sent) * dtype.itemsize != length:
+    if rank > 4 or 0 in sent or any(dims[rank:]) or math.prod(sent) * dtype.itemsize != length:
         raise FrameError("shape", f"{length} bytes do not hold {sent} of {dtype}")
     if expected is not None and (sent != expected.shape or dtype is not _NUMPY[expected.dtype]):
         raise FrameError("shape", f"{sent} of {dtype}, the manifest says {expected}")
