@@ -7,6 +7,8 @@ reads from the same place. Should paho change inside, plain messages go its way 
 
 import contextlib
 import socket
+import ssl
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -39,6 +41,11 @@ class Client(mqtt.Client):
         """Begin anew: what was read belongs to a connection that is gone."""
         self._ahead, self._position = b"", 0
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from the next connection on, as `context` says; paho takes one only once."""
+        self._ssl_context = None
+        self.tls_set_context(context)
+
     def _create_socket_connection(self) -> socket.socket:
         return self.reach(self._host, self._port)
 
@@ -54,6 +61,8 @@ class Client(mqtt.Client):
 
     def _read_ahead(self) -> None:
         self._ahead, self._position = super()._sock_recv(_READ_BYTES), 0
+        if self._ahead:
+            self._last_bytes_received = time.monotonic()  # an answer to its ping may wait behind what streams
         acknowledge_at_once(self.socket())
 
     def _take_plain(self) -> bool:

@@ -29,7 +29,7 @@ from broker.lookup import Lookup
 from broker.message import Message, Request
 from broker.retry import Retry
 from broker.sockets import connected, send_at_once, shut
-from broker.tls import Tls, TlsError, client_context, explain, load_files
+from broker.tls import Tls, TlsError, client_context, explain
 from broker.url import BrokerUrl
 
 _log = logging.getLogger("fogguard.link")
@@ -59,6 +59,8 @@ class Link:
         client_id: Unique in the broker. Two clients of one id throw each other out for ever: whoever loses five
             connections in a row within two seconds each, and did not drop them, gives up with LinkLost.
         subscriptions: Topic filters and their QoS, renewed with every connection.
+        takes_kept: Whether what the broker kept (retained) is taken too on topics of QoS 0; it comes with every
+            connection, and is new to nobody who had it before.
         on_message: Called from `poll` with each message's topic and payload.
         on_up: Called from `poll` once every subscription of a new connection is granted.
         last_will: Called before each connection; what the broker publishes, retained, if the link is lost.
@@ -76,6 +78,7 @@ class Link:
         *,
         others: Sequence[BrokerUrl] = (),
         subscriptions: Sequence[tuple[str, int]] = (),
+        takes_kept: bool = True,
         on_message: Callable[[str, bytes], None] = lambda _topic, _payload: None,
         on_up: Callable[[], None] = lambda: None,
         last_will: Callable[[], Message] | None = None,
@@ -102,6 +105,7 @@ class Link:
         if requests is not None:
             subscriptions = [*subscriptions, (requests[0], 1)]
         self._subscriptions = [(topic, SubscribeOptions(qos=qos)) for topic, qos in subscriptions]
+        self._kept = [topic for topic, qos in subscriptions if qos or takes_kept]
         self._on_message = on_message
         self._requests = requests
         self._is_request = _matcher(requests[0]) if requests is not None else lambda _topic: False
@@ -109,8 +113,8 @@ class Link:
         self._told: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         if max_bytes is not None:
             self._told.MaximumPacketSize = max_bytes
-        blocked_s = min(self._handshake_s, _BLOCKED_S)
-        self._context = client_context(blocked_s) if url.secure else None
+        self._has_been_up = False
+        self._blocked_s = min(self._handshake_s, _BLOCKED_S)
         self._client_id = client_id
         self._on_up = on_up
         self._last_will = last_will
@@ -121,7 +125,7 @@ class Link:
         self._is_dropped = False
         self._failure: FogError | None = None
         client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
-        client.connect_timeout = blocked_s
+        client.connect_timeout = self._blocked_s
         client.reach = self._reach
         client.on_socket_open = self._opened
         client.on_connect = self._connected
@@ -129,8 +133,6 @@ class Link:
         client.on_disconnect = self._disconnected
         client.on_message = self._received
         client.on_plain = self._received_plain
-        if self._context is not None:
-            client.tls_set_context(self._context)
         self._client = client
 
     def __enter__(self) -> "Link":
@@ -209,7 +211,7 @@ class Link:
 
     def _wait(self, connection: Any, timeout_s: float) -> bool:
         """Wait for traffic in either direction; return whether there is something to read."""
-        if self._context is not None and connection.pending() > 0:  # decrypted already: select does not see it
+        if self.url.secure and connection.pending() > 0:  # decrypted already: select does not see it
             return True
         wants_write = [connection] if self._client.want_write() else []
         readable, _, _ = select.select([connection], wants_write, [], max(0.0, timeout_s))
@@ -273,8 +275,8 @@ class Link:
         if self._last_will is not None:
             will = self._last_will()
             self._client.will_set(will.topic, will.payload, qos=1, retain=True)
-        if self._context is not None:
-            load_files(self._context, self._tls)
+        if self.url.secure:
+            self._client.use(client_context(self._tls, self._blocked_s))
         for position, self.url in enumerate(urls, 1):
             try:
                 self._client.connect(
@@ -299,6 +301,11 @@ class Link:
         except OSError as error:
             self._retry.on_silence()
             _log.warning("%s; trying again", self._why(error))
+        except TlsError as error:  # files that are being renewed: they do not belong together for a moment
+            if not self._has_been_up:
+                raise
+            self._retry.on_silence()
+            _log.warning("%s; trying again", error)
 
     def _reach(self, host: str, port: int) -> socket.socket:
         return connected(self._lookup.addresses(host, port, self._lookup_s), self._client.connect_timeout)
@@ -318,7 +325,8 @@ class Link:
     def _received(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
         topic = message.topic
         if self._requests is None or not self._is_request(topic):
-            self._on_message(topic, bytes(message.payload))
+            if not message.retain or any(mqtt.topic_matches_sub(each, topic) for each in self._kept):
+                self._on_message(topic, bytes(message.payload))
         elif not message.retain:  # a request that was kept would be obeyed with each new connection
             told = message.properties
             reply_to, correlation = getattr(told, "ResponseTopic", ""), getattr(told, "CorrelationData", b"")
@@ -346,7 +354,7 @@ class Link:
             self._up()
 
     def _up(self) -> None:
-        self.is_up = True
+        self.is_up = self._has_been_up = True
         self._is_dropped = False
         self._retry.on_up(time.monotonic())
         self._brokers.on_up(self.url)

@@ -20,12 +20,19 @@ def connected(addresses: Sequence[Address], timeout_s: float) -> socket.socket:
     """Return a connection to the first address that takes one, each given its share of the time; raises OSError."""
     ends_s = time.monotonic() + timeout_s
     failure = OSError("it has no address")
-    for position, (*_, where) in enumerate(addresses):
+    for position, (family, kind, protocol, _, where) in enumerate(addresses):
         share_s = (ends_s - time.monotonic()) / (len(addresses) - position)
+        connection = None
         try:
-            return socket.create_connection(where[:2], max(0.01, share_s))
+            connection = socket.socket(family, kind, protocol)
+            connection.settimeout(max(0.01, share_s))
+            connection.connect(where)  # whole: what is known on this link only needs the number of its interface
         except OSError as error:
             failure = error
+            if connection is not None:
+                connection.close()
+        else:
+            return connection
     raise failure
 
 

@@ -36,26 +36,20 @@ def files_of(folder: Path, identity: str) -> Tls:
     return Tls(ca=ca, certificate=certificate, key=key)
 
 
-def client_context(handshake_s: float) -> ssl.SSLContext:
-    """Return the context of a client: TLS 1.2 or later, the host's name verified, nothing believed yet.
+def client_context(tls: Tls | None, handshake_s: float) -> ssl.SSLContext:
+    """Return the context of one connection: TLS 1.2 or later, the host's name verified; raises TlsError.
 
-    A broker that does not finish the handshake within `handshake_s` seconds is given up.
+    Made anew before each, it believes and shows what the files hold by then, and nothing of before. Without `tls` the
+    broker needs a certificate that this system trusts, and is shown none. One that does not finish the handshake
+    within `handshake_s` seconds is given up.
     """
     context = _Context(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host name unless told otherwise
     context.handshake_s = handshake_s
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _Socket
-    return context
-
-
-def load_files(context: ssl.SSLContext, tls: Tls | None) -> None:
-    """Read the files into `context`; done again before each connection, renewed ones need no restart.
-
-    Without `tls` the broker needs a certificate that this system trusts, and is shown none. Raises TlsError.
-    """
     if tls is None:
         context.load_default_certs()
-        return
+        return context
     try:
         context.load_verify_locations(tls.ca)
     except OSError as error:
@@ -67,6 +61,7 @@ def load_files(context: ssl.SSLContext, tls: Tls | None) -> None:
         reason = getattr(error, "reason", "")
         problem = "they do not belong together" if reason == "KEY_VALUES_MISMATCH" else _short(error)
         raise TlsError(f"{tls.certificate}, {tls.key}: cannot be used ({problem})") from error
+    return context
 
 
 _VERDICT_S: Final = 0.5

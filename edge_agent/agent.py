@@ -178,6 +178,7 @@ class Agent:
             self._client_id,
             others=others,
             subscriptions=[(self._own_status, 1), *self._held.subscriptions],
+            takes_kept=False,
             on_message=self._on_message,
             on_up=self._on_up,
             last_will=self._last_will,

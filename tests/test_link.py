@@ -1,5 +1,6 @@
 import contextlib
 import socket
+import threading
 import time
 
 import pytest
@@ -8,7 +9,8 @@ from relay import relay
 from broker.embedded import running_broker
 from broker.link import Link, LinkError, LinkLost
 from broker.message import Message
-from broker.url import parse_url
+from broker.sockets import connected
+from broker.url import BrokerUrl, parse_url
 
 
 def test_a_message_goes_from_one_link_to_another(broker):
@@ -192,6 +194,69 @@ def test_nothing_grows_old_behind_a_broker_that_does_not_read(broker):
         assert speaks.publish("t", b"ok")
         speaks.poll(0.1)
         assert hears.poll_until(lambda: b"ok" in received, 20)
+
+
+@contextlib.contextmanager
+def broker_too_busy_to_answer_pings():
+    """Takes one client at a time and sends it a message every 20 ms; yields URL and the number of connections."""
+    connections = []
+
+    def serve(server):
+        with contextlib.suppress(OSError):  # closed, by us or by the client
+            while True:
+                client, _ = server.accept()
+                connections.append(client)
+                with contextlib.suppress(OSError), client:
+                    client.recv(1000)
+                    client.sendall(b"\x20\x03\x00\x00\x00")
+                    identifier = client.recv(1000)[2:4]
+                    client.sendall(b"\x90\x04" + identifier + b"\x00\x00")
+                    while True:
+                        client.sendall(b"\x30\x05\x00\x01t\x00x")
+                        time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        yield BrokerUrl(*server.getsockname()), connections
+
+
+def test_a_link_through_which_messages_stream_lives_without_an_answer_to_its_pings():
+    heard = []
+    with broker_too_busy_to_answer_pings() as (url, connections):
+        link = Link(url, "n", subscriptions=[("t", 0)], on_message=lambda *m: heard.append(m), keepalive_s=1)
+        link.connect()
+        assert not link.poll_until(lambda: not link.is_up, 3)
+        assert len(connections) == 1
+        assert len(heard) > 50
+        link.drop()
+
+
+def test_what_the_broker_kept_is_taken_only_where_it_is_wanted(broker):
+    heard = {"wants": [], "waits": []}
+    with Link(broker, "speaks") as speaks, contextlib.ExitStack() as stack:
+        speaks.connect()
+        assert speaks.publish_confirmed("t", b"old", retain=True, timeout_s=2)
+        for name, takes_kept in (("wants", True), ("waits", False)):
+            link = Link(
+                *(broker, name),
+                subscriptions=[("t", 0)],
+                takes_kept=takes_kept,
+                on_message=lambda _topic, payload, name=name: heard[name].append(payload),
+            )
+            stack.enter_context(link).connect()
+            link.poll_until(lambda name=name: heard[name], 0.3)
+            speaks.publish("t", b"new")
+            assert link.poll_until(lambda name=name: b"new" in heard[name], 2)
+    assert heard == {"wants": [b"old", b"new"], "waits": [b"new"]}
+
+
+def test_an_address_is_tried_whole(monkeypatch):
+    """One that is valid on one network only needs the number of its interface."""
+    tried = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _self, where: tried.append(where))
+    where = ("fe80::1", 1883, 0, 7)
+    connected([(socket.AF_INET6, socket.SOCK_STREAM, 6, "", where)], 1).close()
+    assert tried == [where]
 
 
 def test_no_broker_is_one_sentence():

@@ -163,6 +163,30 @@ def test_a_device_goes_on_trying_and_needs_no_restart_once_its_certificate_is_re
         assert device.poll_until(lambda: device.is_up, 3)
 
 
+def test_a_renewal_that_a_device_meets_half_done_is_waited_for(url, keys_copy, caplog):
+    with link(url, keys_copy, "e1") as device:
+        device.connect()
+        was = (keys_copy / "e1.key").read_bytes()
+        shutil.copy(keys_copy / "ca.key", keys_copy / "e1.key")
+        device.drop()
+        with caplog.at_level(logging.WARNING):
+            assert not device.poll_until(lambda: "do not belong together" in caplog.text and device.is_up, 0.5)
+        assert "do not belong together); trying again" in caplog.text
+        (keys_copy / "e1.key").write_bytes(was)
+        assert device.poll_until(lambda: device.is_up, 3)
+
+
+def test_a_ca_that_was_replaced_is_believed_no_more(url, keys_copy, tmp_path, caplog):
+    pki.init(tmp_path / "other", FLEET, ["e1"])
+    with link(url, keys_copy, "e1") as device:
+        device.connect()
+        shutil.copy(tmp_path / "other" / "ca.crt", keys_copy / "ca.crt")
+        device.drop()
+        with caplog.at_level(logging.WARNING):
+            assert not device.poll_until(lambda: not device.is_up and "another CA" in caplog.text, 0.0)
+            assert device.poll_until(lambda: "shows a certificate of another CA than" in caplog.text, 2)
+
+
 def test_a_hangup_gives_the_broker_its_renewed_certificate_and_shuts_out_who_left_its_rules(keys, keys_copy):
     started, folders, heard = [], [], []
     with broker_with(keys_copy, started, folders) as url, link(url, keys, "e1", ["t"], heard) as stolen:
@@ -236,7 +260,7 @@ def test_files_that_are_missing_or_do_not_fit_are_one_sentence(url, keys, tmp_pa
 
 
 def test_old_tls_is_not_spoken():
-    context = client_context(1)
+    context = client_context(None, 1)
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -251,10 +275,10 @@ def test_a_peer_that_is_silent_in_the_handshake_does_not_hold_a_device_for_ever(
 
 def test_the_strictest_verification_finds_no_fault(url, keys):
     """Python 3.13 asks for it by default."""
-    strict = link(url, keys, "e1")
-    strict._context.verify_flags |= ssl.VERIFY_X509_STRICT
-    with strict:
-        strict.connect()
+    context = client_context(files_of(keys, "e1"), 1)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    with socket.create_connection((url.host, url.port)) as plain:
+        context.wrap_socket(plain, server_hostname=url.host).close()
 
 
 def test_mqtts_has_its_own_port():
