@@ -131,19 +131,22 @@ class HandsApart:
 def serve(actor: Actor, orders: IO[bytes], answers: IO[bytes]) -> None:
     """Carry out orders until no more can come; then undo what is still wrong."""
     wrong: dict[str, Harm] = {}
-    with contextlib.suppress(ConnectionError):  # killed before it had read all answers
-        for line in orders:
-            order = msgspec.json.decode(line, type=Order)
-            _answer(answers, _carry_out(actor, order))
-            if order.undo:
-                wrong.pop(order.node, None)
-            else:
-                wrong[order.node] = order.harm
-    for node, harm in reversed(list(wrong.items())):
-        done = _carry_out(actor, Order(harm, node, undo=True))
-        if done.error:
-            _answer(answers, done)
-    actor.finish()
+    try:
+        with contextlib.suppress(ConnectionError):  # killed before it had read all answers
+            for line in orders:
+                order = msgspec.json.decode(line, type=Order)
+                if not order.undo:
+                    wrong[order.node] = order.harm
+                done = _carry_out(actor, order)
+                _answer(answers, done)
+                if order.undo and not done.error:
+                    wrong.pop(order.node, None)
+    finally:
+        for node, harm in reversed(list(wrong.items())):
+            done = _carry_out(actor, Order(harm, node, undo=True))
+            if done.error:
+                _answer(answers, done)
+        actor.finish()
 
 
 def _carry_out(actor: Actor, order: Order) -> Done:
@@ -151,6 +154,9 @@ def _carry_out(actor: Actor, order: Order) -> Done:
         return Done(order.node, (actor.undo if order.undo else actor.do)(order.harm, order.node))
     except FogError as error:
         return Done(order.node, time.monotonic_ns(), str(error))
+    except OSError as error:
+        what = f"{order.harm} of {order.node} cannot be {'undone' if order.undo else 'done'}"
+        return Done(order.node, time.monotonic_ns(), f"{what}: {error}")
 
 
 def _answer(answers: IO[bytes], done: Done) -> None:
