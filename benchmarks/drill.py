@@ -15,6 +15,7 @@ from benchmarks.fleet import Trial
 from benchmarks.hands import Hands
 from benchmarks.ledger import Ledger
 from benchmarks.scenario import Harm, next_change_s, wanted
+from benchmarks.sightings import Sightings
 from benchmarks.witness import Witness
 from broker.errors import FogError
 from broker.presence import State
@@ -57,7 +58,7 @@ class Drill:
         self._alive = frozenset(self._manifest.order)
         self._wrong: dict[str, Harm] = {}
         self._unseen: dict[str, Deed] = {}
-        self._states: dict[str, State] = {}
+        self._sightings = Sightings(self._manifest.order, found.changes)
         self._since_s: dict[str, float] = {}
         self._due_s = self._next_tell_s = found.elapsed_s
         self._is_recovering = False
@@ -72,12 +73,10 @@ class Drill:
     @property
     def states(self) -> Mapping[str, State]:
         """How the sink sees each node that can fail."""
-        return self._states
+        return self._sightings.states
 
     def run(self) -> None:
         """Go on until the plan or its time is over."""
-        self._states = dict.fromkeys(self._manifest.order, "alive")
-        self._states.update({change.node: change.state for change in self.found.changes})
         try:
             with self._witness:
                 while not self._is_over():
@@ -146,20 +145,17 @@ class Drill:
 
     def _look(self) -> None:
         """See who fell and rose, ask the operator, and do what is due."""
-        seen = self._driver.told.sink_states()
-        for node, known in self._states.items():
-            if seen.get(node, "dead") != known:
-                self._change(node, seen.get(node, "dead"))
+        for change in self._sightings.look(self.at_s, self._driver.told.sink_view()):
+            self._change(change)
         if self.by_hand is not None:
             self._remark(self.by_hand.look(self.at_s, self._surely_down()))
         self._do_what_is_due()
 
-    def _change(self, node: str, state: State) -> None:
+    def _change(self, change: Change) -> None:
         """Take in that the sink sees a node in another state."""
-        at_s = self.at_s
-        is_news = (state == "alive") != (self._states[node] == "alive")
-        self._states[node] = state
-        self.found.changes.append(Change(at_s=round(at_s, 4), node=node, state=state))
+        at_s, node, state = self.at_s, change.node, change.state
+        is_news = (state == "alive") == (node in self._since_s)
+        self.found.changes.append(change)
         if state == "alive":
             self._since_s.pop(node, None)
         else:
@@ -178,7 +174,7 @@ class Drill:
         return {
             node: since_s
             for node, since_s in self._since_s.items()
-            if self._states[node] in sure or (self._states[node] == "suspect" and now_s - since_s > _SURE_S)
+            if self.states[node] in sure or (self.states[node] == "suspect" and now_s - since_s > _SURE_S)
         }
 
     def _do_what_is_due(self) -> None:

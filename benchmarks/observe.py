@@ -7,9 +7,10 @@ from typing import Final
 import msgspec
 
 from benchmarks.drilled import Change, Stretch
+from benchmarks.sightings import Sightings
 from broker.errors import FailureFound, FogError
 from broker.link import Link
-from broker.presence import Sensed, State
+from broker.presence import Sensed
 from broker.tls import Tls
 from broker.topics import Topics
 from broker.url import BrokerUrl
@@ -43,7 +44,7 @@ class Observer:
 
     def __init__(self, order: Sequence[str]) -> None:
         self.seen = Seen(order=tuple(order))
-        self._states: dict[str, State] = dict.fromkeys(order, "alive")
+        self._sightings = Sightings(order)
         self._told_s = -_SILENT_S
         self.unknown: list[str] = []
         """Nodes that the sink knows nothing of: the fleet is another one."""
@@ -56,20 +57,16 @@ class Observer:
 
     def on_view(self, at_s: float, view: dict[str, Sensed]) -> list[Change]:
         """Take in how the sink sees its ancestors; return what changed."""
-        self._told_s = at_s
+        self._told_s = at_s = round(at_s, 4)
         self.on_time(at_s)
-        self.unknown = [node for node in self._states if node not in view]
-        fresh = [
-            Change(at_s=round(at_s, 4), node=node, state=view[node].state)
-            for node, state in self._states.items()
-            if node in view and view[node].state != state
-        ]
-        self._states.update({change.node: change.state for change in fresh})
+        self.unknown = [node for node in self.seen.order if node not in view]
+        fresh = self._sightings.look(at_s, view)
         self.seen.changes += fresh
         return fresh
 
     def on_time(self, at_s: float) -> None:
         """Take in that time has passed; a sink that tells nothing for too long has seen nothing since it told last."""
+        at_s = round(at_s, 4)
         mask = "seen" if at_s - self._told_s < _SILENT_S else ""
         stretches = self.seen.stretches
         if not stretches or stretches[-1].mask != mask:
@@ -77,7 +74,7 @@ class Observer:
             if stretches:
                 stretches[-1].to_s = since_s
             stretches.append(Stretch(mask=mask, from_s=since_s, to_s=at_s))
-        stretches[-1].to_s = self.seen.elapsed_s = round(at_s, 4)
+        stretches[-1].to_s = self.seen.elapsed_s = at_s
 
 
 def observe(

@@ -1,11 +1,11 @@
 """What the nodes of a fleet tell of themselves and of each other. Pure: time comes in."""
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
 from benchmarks.agreement import is_seen_by_all
-from broker.presence import Layer, Presence, State, Status
+from broker.presence import Layer, Presence, Sensed, State, Status
 from edge_agent.bundle import Manifest
 from edge_agent.metrics import Metrics
 
@@ -49,10 +49,14 @@ class Told:
         """Whether `node` is alive, in this epoch."""
         return self.presence.is_alive(node) and self.presence.view[node].epoch == epoch
 
+    def sink_view(self) -> Mapping[str, Sensed]:
+        """Return what the sink told last of each of its ancestors."""
+        told = self.metrics.get(self._manifest.sink)
+        return told.view if told else {}
+
     def sink_states(self) -> dict[str, State]:
         """Return how the sink sees each of its ancestors, as it told last."""
-        told = self.metrics.get(self._manifest.sink)
-        return {node: sensed.state for node, sensed in told.view.items()} if told else {}
+        return {node: sensed.state for node, sensed in self.sink_view().items()}
 
     def sink_alive(self) -> frozenset[str]:
         """Return the nodes that the sink sees alive."""

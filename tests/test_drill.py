@@ -310,6 +310,7 @@ def test_the_sink_unplugged_by_mistake_is_waited_for(bundle, tmp_path):
     found = told(tmp_path)
     require_whole(found)
     assert not found["finished"]
+    assert {each["node"] for each in found["changes"]} == {asked}  # a sink that begins its life has heard of nobody
     assert "" in [each["mask"] for each in found["stretches"]]
     assert sum(each["lost"] for each in found["masks"]) == 0
 

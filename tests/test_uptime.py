@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,9 +16,10 @@ from support import command
 from benchmarks.drilled import Change, Stretch
 from benchmarks.expected import next_skips
 from benchmarks.observe import Observer
+from benchmarks.sightings import Sightings
 from benchmarks.uptime import METHOD, Recording, Uptime, UptimeError, estimate, of_uptimes, uptimes
 from broker.embedded import running_broker
-from broker.presence import Sensed
+from broker.presence import Presence, Sensed, Status
 from edge_agent.bundle import MANIFEST
 from export.failures import average_accuracy
 from export.spec import load_spec
@@ -132,6 +134,74 @@ def test_an_observer_that_hears_nothing_knows_nothing():
     blind = [(each.from_s, each.to_s) for each in observer.seen.stretches if each.mask == ""]
     assert blind == [(0, 1), (7, 14)]
     assert [(each.at_s, each.node, each.state) for each in observer.seen.changes] == [(5, "f1", "dead")]
+
+
+def told_by_a_sink_that_begins_its_life(at_s, heard):
+    """What it tells, and when: the retained births come one by one, and it tells each at once."""
+    presence = Presence(ORDER)
+    for position, node in enumerate(heard):
+        presence.on_status(node, Status(online=True, epoch=1), 0)
+        yield at_s + position / 1000, dict(presence.view)
+
+
+def observed(observer):
+    return msgspec.convert(msgspec.to_builtins(observer.seen), Recording)
+
+
+def test_a_restart_of_the_sink_is_no_failure_of_the_others():
+    observer = Observer(ORDER)
+    for at_s in range(1, 3600):
+        observer.on_view(float(at_s), view(f1="alive", f2="alive", e1="alive"))
+    for at_s, told in told_by_a_sink_that_begins_its_life(3601.5, ORDER):
+        observer.on_view(at_s, told)
+    observer.on_time(3602.0)
+    assert observer.seen.changes == []
+    found = estimate([observed(observer)]).nodes
+    assert {(each.seen.failures, each.seen.repairs, each.repairs_from) for each in found.values()} == {
+        (0, 0, "assumed")
+    }
+
+
+def test_who_was_never_heard_of_was_down_from_the_first_word_on():
+    observer = Observer(ORDER)
+    (*_, (at_s, told)) = told_by_a_sink_that_begins_its_life(1.00007, ["f1", "e1"])
+    for later_s in range(100):
+        observer.on_view(at_s + later_s, told)
+    seen = uptimes(observed(observer))
+    assert (seen["f2"].up_s, seen["f2"].failures) == (0, 0)  # it fell before anybody looked
+    assert seen["f2"].down_s == seen["e1"].up_s == pytest.approx(99)
+
+
+@pytest.mark.parametrize("at_s", [5.00004, 5.00006])
+def test_who_is_down_at_the_first_word_has_not_been_seen_to_fail(at_s):
+    observer = Observer(ORDER)
+    observer.on_view(at_s, view(f1="dead", f2="alive", e1="alive"))
+    observer.on_view(at_s + 1, view(f1="dead", f2="alive", e1="alive"))
+    assert uptimes(observed(observer))["f1"] == Uptime(down_s=1)
+
+
+def test_who_fell_while_the_sink_was_away_has_not_been_seen_to_fail():
+    observer, presence = Observer(ORDER), Presence(ORDER)
+    for at_s in (1.0, 2.0):
+        observer.on_view(at_s, view(f1="alive", f2="alive", e1="alive"))
+    observer.on_time(59.0)
+    for position, (node, is_alive) in enumerate((("e1", True), ("f1", False), ("f2", True))):
+        presence.on_status(node, Status(online=is_alive, epoch=1), 0)
+        observer.on_view(60 + position / 1000, dict(presence.view))
+    observer.on_time(61.0)
+    assert uptimes(observed(observer))["f1"] == Uptime(up_s=1, down_s=1)
+    assert uptimes(observed(observer))["f2"] == Uptime(up_s=2)
+
+
+def test_what_a_sink_keeps_saying_of_who_it_never_heard_of_counts_in_the_end():
+    sightings, told = Sightings(ORDER), dict(Presence(ORDER).view)
+    assert sightings.look(7.0, told) == sightings.look(8.9, told) == []
+    told.update(view(f1="alive"))
+    assert sightings.look(9.0, told) == [Change(at_s=7.0, node=node, state="dead") for node in ("f2", "e1")]
+    assert sightings.states == {"f1": "alive", "f2": "dead", "e1": "dead"}
+    assert sightings.look(9.1, view(f1="alive", f2="alive", e1="alive"))[0] == Change(
+        at_s=9.1, node="f2", state="alive"
+    )
 
 
 @pytest.mark.slow
