@@ -108,7 +108,6 @@ def observe(
     from benchmarks.observe import observe as record
     from benchmarks.place import place_of
     from benchmarks.terminal import say
-    from broker.topics import require_name
     from broker.url import parse_urls
     from edge_agent.bundle import load
 
@@ -117,7 +116,7 @@ def observe(
         raise FogError(f"--json {json}: is there already: name another file, `fogguard reliability` takes several")
     found = load(bundle)
     place = place_of(broker=broker, fleet=fleet, external=True, inventory=inventory, tls=tls, role="observer")
-    name = require_name(place.fleet or found.manifest.name, "fleet")
+    name = place.fleet_of(found.manifest)
     start = head()
 
     def keep(seen: Seen) -> None:
@@ -151,14 +150,13 @@ def watch(
     from benchmarks.watch_page import Board, serving
     from benchmarks.watch_view import watch_view
     from benchmarks.watched import Snapshot
-    from broker.topics import require_name
     from broker.url import parse_urls
     from edge_agent.bundle import load
     from edge_agent.metrics import Metrics
 
     found = load(bundle)
     place = place_of(broker=broker, fleet=fleet, external=True, inventory=inventory, tls=tls, role="watcher")
-    name, brokers = require_name(place.fleet or found.manifest.name, "fleet"), parse_urls(place.broker or "")
+    name, brokers = place.fleet_of(found.manifest), parse_urls(place.broker or "")
     fog, board = topology(found.manifest), Board()
     log = logging.getLogger("fogguard.link")
     with contextlib.ExitStack() as stack:

@@ -1,5 +1,6 @@
 """`fogguard drill` put together: what is to happen, and the file that it all goes into."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from benchmarks.drill import Drill
 from benchmarks.drill_view import drill_view, print_drill
 from benchmarks.drilled import Drilled, require_as_predicted
 from benchmarks.environment import head, with_head, write_now
+from benchmarks.keeping import require_same
 from benchmarks.options import write
 from benchmarks.place import Place, able, emulated_at, trial_at
 from benchmarks.scenario import Plan, Verb, by_chance, harm, load_scenario
@@ -55,26 +57,23 @@ def plan_of(wish: Wish, place: Place, manifest: Manifest) -> tuple[Plan, float]:
     return by_chance(manifest, wish.setting, wish.every_s, by, wish.seed), wish.duration_s or _CHANCE_S
 
 
-def begun(file: Path | None, plan: Plan, planned_s: float, manifest: Manifest, bundle: str) -> Drilled:
-    """Return the drill in `file`, to go on with, or a new one; raises FogError if the file is something else."""
-    fresh = Drilled(plan=plan, order=manifest.order, planned_s=planned_s)
+def begun(file: Path | None, fresh: Drilled, same: Mapping[str, Any]) -> Drilled:
+    """Return the drill in `file`, to go on with for as long as the `fresh` one, or that if there is no file.
+
+    Raises FogError if it is another one: its sittings are added up, and besides the plan they have all of `same`.
+    """
     if file is None or not file.exists():
         return fresh
     try:
         data = file.read_bytes()
-        found, of = msgspec.json.decode(data, type=Drilled), msgspec.json.decode(data, type=_OfBundle).bundle
+        found, before = msgspec.json.decode(data, type=Drilled), msgspec.json.decode(data, type=dict[str, Any])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FogError(f"--json {file}: is there already, and is no drill to go on with: name another file") from error
-    if found.plan != plan or of != bundle:
-        raise FogError(f"--json {file}: holds another drill: name another file, or say what that one was begun with")
-    if found.finished and found.planned_s >= planned_s:
+    require_same(file, "drill", {**before, "plan": found.plan}, {"plan": fresh.plan, **same})
+    if found.finished and found.planned_s >= fresh.planned_s:
         raise FogError(f"--json {file}: that drill is finished: name another file, or let it last longer with --for")
-    found.planned_s, found.finished = planned_s, False
+    found.planned_s, found.finished = fresh.planned_s, False
     return found
-
-
-class _OfBundle(msgspec.Struct):
-    bundle: str
 
 
 def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json: Path | None) -> None:
@@ -82,9 +81,10 @@ def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json
     bundle = load(path)
     manifest = bundle.manifest
     plan, planned_s = plan_of(wish, place, manifest)
-    found = begun(json, plan, planned_s, manifest, bundle.id.hex())
     start = head(emulated=emulated_at(place))
-    about = {"bundle": bundle.id.hex(), "fog": manifest.name, "rate": rate}
+    same = {"bundle": bundle.id.hex(), "emulated": start.emulated, "fleet": place.fleet_of(manifest), "rate": rate}
+    found = begun(json, Drilled(plan=plan, order=manifest.order, planned_s=planned_s), same)
+    about = {**same, "fog": manifest.name}
     shape = {"labels": len(manifest.labels), "topology": topology(manifest), "settings": manifest.settings}
 
     def keep(drilled: Drilled) -> None:

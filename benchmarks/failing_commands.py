@@ -68,7 +68,7 @@ def accuracy(
     some = accuracy.chosen_masks(manifest.order, settings, masks, seed, mask or ())
     dead = {node for each in some for node, bit in zip(manifest.order, each, strict=True) if bit == "0"}
     require_reach(place, how, dead, manifest.order)
-    same = {"bundle": found.id.hex(), "planned": len(some), "seed": seed, "rows_asked": rows}
+    same = {"bundle": found.id.hex(), "fleet": place.fleet_of(manifest), "masks_asked": some, "rows_asked": rows}
     earlier = cut_short(json, {**same, "emulated": start.emulated, "by": how}) or {}
     before = {"masks": [], "evidence": {}, **earlier}
     evidence = msgspec.convert(before["evidence"], Evidence, strict=False)
@@ -141,7 +141,8 @@ def failover(
     start = head(emulated=emulated_at(place))
     found = load(bundle)
     say_what_is_spared(place, found.manifest.order)
-    same = {"bundle": found.id.hex(), "rate": rate, "times": times, "steps": steps, "hold_s": hold}
+    about = {"bundle": found.id.hex(), "fleet": place.fleet_of(found.manifest)}
+    same = {**about, "rate": rate, "times": times, "steps": steps, "hold_s": hold}
     before = cut_short(json, {**same, "emulated": start.emulated}) or {"classes": {}}
     classes = {
         name: each for name, each in msgspec.convert(before["classes"], dict[str, Failover]).items() if each.n == times

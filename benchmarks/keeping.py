@@ -64,10 +64,14 @@ def cut_short(file: Path | None, same: Mapping[str, Any]) -> dict[str, Any] | No
         return None
     if found.get("finished", True):
         return None
-    wanted: dict[str, Any] = msgspec.to_builtins(same)
-    if other := [key for key, value in wanted.items() if found.get(key) != value]:
+    require_same(file, "measurement, cut short", found, msgspec.to_builtins(same))
+    return found
+
+
+def require_same(file: Path, what: str, found: Mapping[str, Any], same: Mapping[str, Any]) -> None:
+    """Raise FogError unless all of `same` is in what a file was found to hold."""
+    if other := [key for key, value in same.items() if found.get(key) != value]:
         raise FogError(
-            f"--json {file}: holds another measurement, cut short, with another {', '.join(other)}: "
+            f"--json {file}: holds another {what}, with another {', '.join(other)}: "
             "name another file, or say what that one was begun with"
         )
-    return found

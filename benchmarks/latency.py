@@ -27,7 +27,7 @@ from broker.errors import FogError
 from broker.frame import Vector
 from broker.link import Link
 from broker.presence import decode_status
-from broker.topics import Topics, require_name
+from broker.topics import Topics
 from broker.url import BrokerUrl, parse_urls
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, load
@@ -127,7 +127,7 @@ def measure_there(
     nodes = bundle.manifest.nodes
     if strange := place.plugs.keys() - nodes.keys():
         raise FogError(f"{min(strange)} has a plug, and the bundle no such node: it has {', '.join(nodes)}")
-    fleet = require_name(place.fleet or bundle.manifest.name, "fleet")
+    fleet = place.fleet_of(bundle.manifest)
     first, *_ = parse_urls(place.broker or "")
     told = {"bundle": bundle.id.hex(), "steps": steps}
     kept: Keep = lambda body: keep(lambda: {**told, **body()})  # noqa: E731

@@ -14,6 +14,8 @@ from benchmarks.terminal import notes, say
 from broker.embedded import LocalBroker
 from broker.errors import FogError
 from broker.tls import Tls, files_of
+from broker.topics import require_name
+from edge_agent.bundle import Manifest
 from provisioning.plug import Plug
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ class Place(NamedTuple):
     def has_one_clock(self) -> bool:
         """Whether its agents' clock is ours."""
         return self.local or self.lab is not None
+
+    def fleet_of(self, manifest: Manifest) -> str:
+        """Return the fleet's name, that of what it runs where no other was given; raises FogError."""
+        return require_name(self.fleet or manifest.name, "fleet")
 
 
 def place_of(

@@ -59,9 +59,30 @@ def test_masks_drawn_otherwise_do_not_replace_those_of_a_measurement_that_was_cu
     assert fogguard(*options).returncode == 0
     file = tmp_path / "r.json"
     file.write_text(file.read_text().replace('"finished": true', '"finished": false'))
-    for words, what in ((("--seed", 1), "seed"), (("--rows", 30), "rows_asked")):
+    for words, what in ((("--seed", 1), "masks_asked"), (("--rows", 30), "rows_asked")):
         refused = fogguard(*options, *words)
         assert (refused.returncode, f"cut short, with another {what}:" in refused.stderr) == (2, True), refused.stderr
+
+
+HERE = "every node is a process on this machine, killed, stopped or frozen by signals; the network is loopback"
+
+
+@pytest.mark.parametrize(
+    ("words", "there", "other"),
+    [
+        ("accuracy --mask 110 --mask 011", {"fleet": "watch", "masks_asked": ["111", "101"]}, "masks_asked"),
+        ("accuracy --mask 110 --mask 011", {"fleet": "house", "masks_asked": ["110", "011"]}, "fleet"),
+        ("failover", {"fleet": "house", "rate": 200, "times": 30, "steps": 100, "hold_s": 3}, "fleet"),
+    ],
+)
+def test_other_masks_or_another_fleet_do_not_go_on_with_a_measurement(
+    fogguard_here, bundle, tmp_path, words, there, other
+):
+    about = {"bundle": bundle.id.hex(), "rows_asked": 1000, "by": "kill", "emulated": HERE, "finished": False}
+    (tmp_path / "r.json").write_text(json.dumps({**about, **there}))
+    kind, *masks = words.split()
+    refused = fogguard_here("bench", kind, bundle.path, *masks, "--json", "r.json")
+    assert (refused.returncode, f"cut short, with another {other}:" in refused.stderr) == (2, True), refused.stderr
 
 
 def killed_after(folder, seconds, *words):
