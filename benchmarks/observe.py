@@ -95,7 +95,11 @@ def observe(
     began_s = time.monotonic()
 
     def on_message(_topic: str, payload: bytes) -> None:
-        for change in observer.on_view(time.monotonic() - began_s, _decode_metrics(payload).view):
+        try:
+            view = _decode_metrics(payload).view
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return  # no word of the sink's
+        for change in observer.on_view(time.monotonic() - began_s, view):
             say(f"{change.at_s:.1f} s: {change.node} is {change.state}")
 
     topic = Topics(fleet).metrics(manifest.sink)

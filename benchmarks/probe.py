@@ -1,5 +1,6 @@
 """Steps sent to a fleet or to the bare relay, with as little else as there can be, and the time until their answers."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -196,4 +197,5 @@ class Probe:
             raise StepLost(f"a step was not answered within {_LOST_S:.0f} s: is every node alive?")
 
     def _on_message(self, _topic: str, payload: bytes) -> None:
-        self._answered_ns[self._wire.step_of(payload)] = time.monotonic_ns()
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):  # no answer of the sink's
+            self._answered_ns[self._wire.step_of(payload)] = time.monotonic_ns()

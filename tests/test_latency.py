@@ -7,13 +7,15 @@ import time
 
 import msgspec
 import pytest
+from test_agent import listener
 
 from benchmarks.beside import measure_beside
 from benchmarks.floor import running_floor
 from benchmarks.latency import measure, noise_of
 from benchmarks.options import newest_bundle
-from benchmarks.probe import FloorWire, Probe
+from benchmarks.probe import AgentWire, FloorWire, Probe
 from benchmarks.report import report_of
+from broker.embedded import running_broker
 from broker.errors import FogError
 from edge_agent.session import Floats
 
@@ -87,6 +89,15 @@ def test_a_load_counts_from_when_a_step_was_due(bundle, broker, tmp_path):
     late = [fed.ms for fed in found.fed if fed.ms > 100]
     assert 15 <= len(late) <= 31
     assert found.seconds < 2
+
+
+def test_a_message_of_somebody_else_is_no_answer(bundle):
+    wire = AgentWire("house", bundle, {})
+    with running_broker() as url, listener(url) as (link, _):
+        assert link.publish_confirmed(wire.answers, b"{}", retain=True, timeout_s=2)
+        with Probe(url, "probe", wire) as probe:
+            found = probe.offered(10, 0.1)
+    assert (found.fed, found.lost) == ([], 1)
 
 
 def test_the_floor_answers_what_the_graphs_say(bundle, broker, tmp_path):

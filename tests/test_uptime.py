@@ -12,14 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import command
+from test_agent import listener
 
 from benchmarks.drilled import Change, Stretch
 from benchmarks.expected import next_skips
-from benchmarks.observe import Observer
+from benchmarks.observe import Observer, observe
 from benchmarks.sightings import Sightings
 from benchmarks.uptime import METHOD, Recording, Uptime, UptimeError, estimate, of_uptimes, uptimes
 from broker.embedded import running_broker
+from broker.errors import FailureFound
 from broker.presence import Presence, Sensed, Status
+from broker.topics import Topics
 from edge_agent.bundle import MANIFEST
 from export.failures import average_accuracy
 from export.spec import load_spec
@@ -202,6 +205,13 @@ def test_what_a_sink_keeps_saying_of_who_it_never_heard_of_counts_in_the_end():
     assert sightings.look(9.1, view(f1="alive", f2="alive", e1="alive"))[0] == Change(
         at_s=9.1, node="f2", state="alive"
     )
+
+
+def test_a_message_of_somebody_else_does_not_end_a_recording(bundle):
+    with running_broker() as url, listener(url) as (link, _):
+        assert link.publish_confirmed(Topics("house").metrics("cloud"), b"{}", retain=True, timeout_s=2)
+        with pytest.raises(FailureFound, match="nothing was heard of cloud of fleet house"):
+            observe([url], "house", bundle.manifest, 0.5, lambda _: None, lambda _: None)
 
 
 @pytest.mark.slow
