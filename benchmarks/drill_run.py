@@ -15,7 +15,7 @@ from benchmarks.drilled import Drilled, require_as_predicted
 from benchmarks.environment import head, with_head, write_now
 from benchmarks.keeping import require_same
 from benchmarks.options import write
-from benchmarks.place import Place, able, emulated_at, trial_at
+from benchmarks.place import Place, able, emulated_at, require_reach, trial_at
 from benchmarks.scenario import Plan, Verb, by_chance, harm, load_scenario
 from benchmarks.terminal import say
 from benchmarks.timeline import topology
@@ -52,9 +52,17 @@ def plan_of(wish: Wish, place: Place, manifest: Manifest) -> tuple[Plan, float]:
         raise FogError("the agents run elsewhere, and nothing can be done to them from here: only --by-hand")
     if wish.scenario is not None:
         plan = load_scenario(wish.scenario, manifest, place.verbs)
+        for event in plan.events:
+            if event.do != "back":
+                require_reach(place, event.do, [event.node], manifest.order, f"leave that out of {wish.scenario}")
         return plan, wish.duration_s or plan.seconds
     by = harm(able(place, wish.by or place.verbs[0]), wish.percent)
-    return by_chance(manifest, wish.setting, wish.every_s, by, wish.seed), wish.duration_s or _CHANCE_S
+    plan = by_chance(manifest, wish.setting, wish.every_s, by, wish.seed)
+    mortal = [node for node, r in plan.reliability.items() if r < 1]
+    require_reach(
+        place, by.verb, mortal, manifest.order, "choose another --by, or a --setting in which none of these fails"
+    )
+    return plan, wish.duration_s or _CHANCE_S
 
 
 def begun(file: Path | None, fresh: Drilled, same: Mapping[str, Any]) -> Drilled:

@@ -67,7 +67,7 @@ def accuracy(
     settings = [[setting[node] for node in manifest.order] for setting in manifest.settings.values()]
     some = accuracy.chosen_masks(manifest.order, settings, masks, seed, mask or ())
     dead = {node for each in some for node, bit in zip(manifest.order, each, strict=True) if bit == "0"}
-    require_reach(place, how, dead, manifest.order)
+    require_reach(place, how, dead, manifest.order, "choose masks with --mask in which all of these live")
     same = {"bundle": found.id.hex(), "fleet": place.fleet_of(manifest), "masks_asked": some, "rows_asked": rows}
     earlier = cut_short(json, {**same, "emulated": start.emulated, "by": how}) or {}
     before = {"masks": [], "evidence": {}, **earlier}

@@ -164,11 +164,11 @@ def within_reach(place: Place, by: Verb, order: Sequence[str]) -> list[str]:
     return found
 
 
-def require_reach(place: Place, by: Verb, nodes: Collection[str], order: Sequence[str]) -> None:
-    """Raise FogError unless this can be done to all of `nodes`."""
+def require_reach(place: Place, by: Verb, nodes: Collection[str], order: Sequence[str], otherwise: str) -> None:
+    """Raise FogError, which tells what to do `otherwise`, unless this can be done to all of `nodes`."""
     if beyond := [node for node in nodes if node not in within_reach(place, by, order)]:
         why = _CARRIED.format(place.carrier) if place.carrier in beyond else f"name the plug of {', '.join(beyond)}"
-        raise FogError(f"--by {by}: {why}; or choose masks with --mask in which all of these live")
+        raise FogError(f"{by}: {why}; or {otherwise}")
 
 
 def say_what_is_spared(place: Place, order: Sequence[str]) -> None:

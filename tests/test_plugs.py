@@ -195,10 +195,10 @@ def test_the_broker_s_device_is_spared_but_its_agent_is_not(tmp_path):
     assert within_reach(place, "power", order) == ["f1"]
     assert within_reach(place, "cut", order) == ["f1", "f2"]
     assert within_reach(place, "kill", order) == list(order)
-    require_reach(place, "stop", ["e1"], order)
+    require_reach(place, "stop", ["e1"], order, "choose masks")
     for by, nodes, why in (("cut", ["f1", "e1"], "e1 carries the broker"), ("power", ["f2"], "name the plug of f2")):
-        with pytest.raises(FogError, match=f"--by {by}: {why}.*; or choose masks"):
-            require_reach(place, by, nodes, order)
+        with pytest.raises(FogError, match=f"{by}: {why}.*; or choose masks"):
+            require_reach(place, by, nodes, order, "choose masks")
     with pytest.raises(FogError, match="--by freeze: e1 carries the broker"):
         within_reach(place, "freeze", ["e1"])
 
