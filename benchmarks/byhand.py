@@ -6,12 +6,14 @@ calm ──► ask: unplug f1 ──it goes down──► hold ──► return:
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal
 
 from benchmarks.drilled import Remark
 
 _State = Literal["calm", "ask", "hold", "return"]
+_FALLS: Final = ("unplugged", "also", "wrong", "late", "unasked")
+_RISES: Final = ("returned", "early", "back")
 
 
 class ByHand:
@@ -23,20 +25,33 @@ class ByHand:
         hold_s: How long a node stays unplugged, and how long all are left alone between two.
         patience_s: How long the operator is waited for.
         rounds: How many; None: for ever.
+        said: What passed in earlier sittings: it is gone on from there.
+        at_s: When this one begins.
     """
 
-    def __init__(self, nodes: Sequence[str], seed: int, hold_s: float, patience_s: float, rounds: int | None) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[str],
+        seed: int,
+        hold_s: float,
+        patience_s: float,
+        rounds: int | None,
+        said: Iterable[Remark] = (),
+        at_s: float = 0.0,
+    ) -> None:
         self._nodes = frozenset(nodes)
         self._turns = _turns(nodes, seed, rounds)
         self._hold_s, self._patience_s = hold_s, patience_s
         self._state: _State = "calm"
-        self._until_s = hold_s
+        self._until_s = at_s + hold_s
         self._asked_s = 0.0
         self._node = ""
         self._down: frozenset[str] = frozenset()
         self._given_up: set[str] = set()
         self._late: dict[str, float] = {}
         self.is_over = False
+        for remark in said:
+            self._remember(remark.kind, remark.node)
 
     @property
     def headline(self) -> str:
@@ -64,6 +79,17 @@ class ByHand:
         elif at_s >= self._until_s:
             remarks += self._on_time(at_s)
         return remarks
+
+    def _remember(self, kind: str, node: str) -> None:
+        if kind in ("unplugged", "never"):
+            next((each for each in self._turns if each == node), None)  # that was its turn
+        if kind in _FALLS:
+            self._down |= {node}
+        elif kind in _RISES:
+            self._down -= {node}
+            self._given_up.discard(node)
+        elif kind == "missing":
+            self._given_up.add(node)
 
     def _owed(self) -> frozenset[str]:
         return self._down - self._given_up

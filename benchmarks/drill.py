@@ -59,7 +59,7 @@ class Drill:
         self._wrong: dict[str, Harm] = {}
         self._unseen: dict[str, Deed] = {}
         self._sightings = Sightings(self._manifest.order, found.changes)
-        self._since_s: dict[str, float] = {}
+        self._since_s = {each.node: each.at_s for each in found.changes if self.states[each.node] != "alive"}
         self._due_s = self._next_tell_s = found.elapsed_s
         self._is_recovering = False
         found.sittings += 1

@@ -106,7 +106,7 @@ def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json
     if found.elapsed_s:
         say(f"going on after {found.elapsed_s:.0f} s")
     options: dict[str, Any] = {"rate": rate, "window": window, "whole": place.local, "progress": say}
-    by_hand = _operator(plan, planned_s, manifest) if plan.mode == "by-hand" else None
+    by_hand = _operator(found) if plan.mode == "by-hand" else None
     with (
         naming(found.evidence, told),
         trial_at(place, path, by_hand=by_hand is not None, **options) as (trial, hands),
@@ -122,5 +122,6 @@ def perform(path: Path, wish: Wish, place: Place, rate: float, window: int, json
     require_as_predicted(found)
 
 
-def _operator(plan: Plan, planned_s: float, manifest: Manifest) -> ByHand:
-    return ByHand(manifest.order, plan.seed, plan.hold_s, plan.patience_s, None if planned_s else 1)
+def _operator(found: Drilled) -> ByHand:
+    plan, rounds = found.plan, None if found.planned_s else 1
+    return ByHand(found.order, plan.seed, plan.hold_s, plan.patience_s, rounds, found.remarks, found.elapsed_s)

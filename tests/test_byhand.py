@@ -12,9 +12,9 @@ NODES = ("f1", "f2", "e1")
 class Story:
     """An operator with a watch: who is down at which second."""
 
-    def __init__(self, rounds=1, hold_s=2.0, patience_s=5.0):
-        self.by_hand = ByHand(NODES, 0, hold_s, patience_s, rounds)
-        self.at_s, self.down = 0.0, {}
+    def __init__(self, rounds=1, hold_s=2.0, patience_s=5.0, said=(), at_s=0.0):
+        self.by_hand = ByHand(NODES, 0, hold_s, patience_s, rounds, said, at_s)
+        self.at_s, self.down, self.said = at_s, {}, list(said)
 
     def wait(self, seconds):
         """What is said meanwhile."""
@@ -22,6 +22,7 @@ class Story:
         for _ in range(round(seconds * 10)):
             self.at_s += 0.1
             said += self.by_hand.look(self.at_s, self.down)
+        self.said += said
         return [(each.kind, each.node) for each in said]
 
     def until_asked(self):
@@ -116,6 +117,35 @@ def test_back_too_early_and_gone_unasked():
     assert story.wait(0.1) == [("early", node)]
     story.fall(node)
     assert story.wait(0.1) == [("unasked", node)]
+
+
+def test_a_drill_that_goes_on_asks_for_those_only_who_had_no_turn_yet():
+    first = Story()
+    node = first.until_asked()
+    first.fall(node)
+    first.wait(2.2)
+    first.rise(node)
+    assert first.wait(0.1) == [("returned", node)]
+    asked = first.until_asked()
+    again = Story(said=first.said, at_s=first.at_s)
+    assert again.wait(1.9) == []  # calm
+    assert again.until_asked() == asked
+    assert again.wait(5.1) == [("never", asked)]
+    assert {node, asked, again.until_asked()} == set(NODES)
+    again.wait(7.2)
+    assert again.by_hand.is_over
+
+
+def test_who_is_still_unplugged_when_a_drill_goes_on_is_to_be_plugged_in():
+    first = Story()
+    node = first.until_asked()
+    first.fall(node)
+    assert first.wait(0.1) == [("unplugged", node)]
+    again, later = (Story(said=first.said, at_s=first.at_s) for _ in range(2))
+    again.fall(node)
+    assert again.wait(2.1) == [("asked", node)]
+    assert again.by_hand.headline == f"plug in {node}"
+    assert later.wait(0.1) == [("back", node)]  # in between
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 4), st.sets(st.sampled_from([*NODES, "cloud"]))), max_size=60))

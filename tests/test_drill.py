@@ -305,7 +305,14 @@ def test_the_sink_unplugged_by_mistake_is_waited_for(bundle, tmp_path):
             shown.wait_for(f"{asked} is gone")
             shown.process.send_signal(signal.SIGINT)
             assert shown.end() == 130
-        agents.thaw([asked])
+        with terminal(
+            ("drill", bundle.path, "--by-hand", *place, "--hold", "1s", "--json", "d.json"), tmp_path
+        ) as shown:
+            shown.wait_for(f"plug {asked} back in now")  # the drill goes on where it was
+            agents.thaw([asked])
+            shown.wait_for(rf"{asked} is back, \d+\.\d s after you were asked")
+            shown.process.send_signal(signal.SIGINT)
+            assert shown.end() == 130
         agents.require_running()
     found = told(tmp_path)
     require_whole(found)
