@@ -25,8 +25,9 @@ def follow(trial: Trial, steps: int, down: frozenset[str], report: Callable[[str
     left = steps
     while True:
         driver.begin(_name(trial, alive), alive, noticed=True)
-        driver.settle()
-        driver.measure(left or 1 << 62, until=_changed(trial, alive, report))
+        changed = _changed(trial, alive, report)
+        if driver.settle(until=changed):
+            driver.measure(left or 1 << 62, until=changed)
         left -= len(driver.phases[-1].steady) if steps else 0
         if steps and left <= 0:
             driver.drain()

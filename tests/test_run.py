@@ -79,6 +79,20 @@ def test_a_node_that_a_user_kills_begins_a_new_phase(bundle, tmp_path):
         assert phase["labels_equal"] == phase["labels_compared"] == phase["sent"] > 0
 
 
+def test_two_nodes_killed_at_once_are_one_phase_in_the_end(bundle, tmp_path):
+    with running(tmp_path, bundle.path, "--rate", 300, "--json", tmp_path / "r.json") as (process, wait_for):
+        pids = [int(wait_for(rf"{node} (\d+)")[1]) for node in ("f1", "e1")]
+        wait_for("all alive: [1-9]")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_for("f1, e1 dead: [1-9]")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    *_, last = json.loads((tmp_path / "r.json").read_text())["phases"]
+    assert (last["name"], last["lost"]) == ("f1, e1 dead", 0)
+    assert last["labels_equal"] == last["labels_compared"] == last["sent"] > 0
+
+
 def test_a_node_that_a_user_freezes_is_suspected_and_back_when_it_thaws(bundle, tmp_path):
     with running(tmp_path, bundle.path, "--rate", 300, "--json", tmp_path / "r.json") as (process, wait_for):
         pid = int(wait_for(r"f1 (\d+)")[1])
