@@ -1,23 +1,27 @@
 """Two results of one command: what is worse beyond noise.
 
 Counts are held against each other by Fisher's exact test, times and other measurements by their ranks (Mann-Whitney,
-exact where there are few); for these the ratio of the medians is told with the interval that resampling gives it. With
-many things compared some differ by chance: the 2 % at which one counts as worse are shared out among all (Bonferroni).
+exact where there are few), averages by their intervals; for measurements the ratio of the medians is told with the
+interval that resampling gives it. With many things compared some differ by chance: of the 2 % at which one counts as
+worse, what a result was measured for shares four fifths among itself (Bonferroni), and the details the rest.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from benchmarks.kinds import kind_of
-from benchmarks.noise import Count, Sample, by_chance, by_rank, least_chance, ratio_interval
+from benchmarks.measures import Measure, Result, measures_of, unjudged
+from benchmarks.noise import Average, Count, Sample, by_chance, by_interval, by_rank, least_chance, ratio_interval
 from benchmarks.terminal import print_table, results
 from broker.errors import FailureFound, FogError
 
 CHANCE: Final = 0.02
-Result = Mapping[str, Any]
+_OF_DETAILS: Final = 0.2
+"""So much of CHANCE: the rest, among the four ratios of `bench latency`, lets five rounds tell (1 / 252 each)."""
+Pairs = dict[str, tuple[Measure, Measure]]
 
 
 class NothingComparable(FogError):
@@ -33,10 +37,10 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: What.
-        before: The earlier share or median.
+        before: The earlier share, median or average.
         after: The later one.
         p: How likely the later one is at least so much worse by chance alone.
-        ratio: Where the later median over the earlier one lies with 95 %; of counts there is none.
+        ratio: Where the later median over the earlier one lies with 95 %; of samples only.
         worse: Whether it is worse beyond noise.
     """
 
@@ -58,139 +62,79 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 def compare(before: Result, after: Result, first: str, second: str) -> Comparison:
     """Compare two results that were read from the files `first` and `second`; raises NothingComparable."""
-    kinds = kind_of(before, first), kind_of(after, second)
-    if kinds[0] != kinds[1]:
-        raise NothingComparable(f"{first} is of kind {kinds[0]}, {second} of kind {kinds[1]}: nothing to compare")
+    kind, other = kind_of(before, first), kind_of(after, second)
+    if kind != other:
+        raise NothingComparable(f"{first} is of kind {kind}, {second} of kind {other}: nothing to compare")
     try:
-        old, new = measures_of(before, kinds[0]), measures_of(after, kinds[0])
-    except (KeyError, TypeError, AttributeError) as error:
+        families = list(zip(measures_of(before, kind), measures_of(after, kind), strict=True))
+        alone = unjudged(before, after, kind)
+    except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
         raise NothingComparable(f"{first}, {second}: not as this fogguard writes them ({error!r})") from error
-    left_out = [f"{name}: in one of them only" for name in sorted(old.keys() ^ new.keys())]
-    is_elsewhere = before.get("host") != after.get("host") and kinds[0] not in ("latency", "evaluation")
-    pairs: dict[str, tuple[Count, Count] | tuple[Sample, Sample]] = {}
-    for name in [name for name in old if name in new]:
-        a, b = old[name], new[name]
-        if isinstance(a, Count) and isinstance(b, Count) and a.n and b.n:
-            pairs[name] = a, b
-        elif not (isinstance(a, Sample) and isinstance(b, Sample) and a.values and b.values):
-            left_out.append(f"{name}: was not measured in both")
-        elif is_elsewhere:
-            left_out.append(f"{name}: times of different machines")
-        else:
-            pairs[name] = a, b
-    chance = CHANCE / max(1, len(pairs))
-    for name, (a, b) in list(pairs.items()):
-        if isinstance(a, Sample) and isinstance(b, Sample) and least_chance(a, b) >= chance:
-            del pairs[name]
-            left_out.append(f"{name}: measured too few times to tell")
-    if not pairs:
+    left_out: list[str] = []
+    is_elsewhere = before.get("host") != after.get("host")
+    found = [_pairs(old, new, left_out, is_elsewhere=is_elsewhere) for old, new in families]
+    shares = (1 - _OF_DETAILS, _OF_DETAILS) if all(found) else (1, 1)
+    compared = [
+        each
+        for pairs, share in zip(found, shares, strict=True)
+        for each in _compare(pairs, share * CHANCE / max(1, len(pairs)), left_out)
+    ]
+    if not compared:
         reasons = "; ".join(left_out[:3]) or "neither holds anything to compare"
         raise NothingComparable(f"nothing in {first} and {second} can be compared: {reasons}")
-    compared = [_compare(name, a, b, chance) for name, (a, b) in pairs.items()]
-    return Comparison(kind=kinds[0], compared=compared, left_out=left_out)
+    return Comparison(kind=kind, compared=compared, left_out=[*alone, *left_out])
 
 
-def _compare(name: str, old: Count | Sample, new: Count | Sample, chance: float) -> Compared:
-    if isinstance(old, Count) and isinstance(new, Count):
-        p = by_chance(old, new)
-        return Compared(name=name, before=old.bad / old.n, after=new.bad / new.n, p=p, ratio=None, worse=p < chance)
-    if isinstance(old, Count) or isinstance(new, Count):
-        raise NothingComparable(f"{name}: a count in one of them, and none in the other")
-    sign = 1 if old.less_is_better else -1
-    p = by_rank([sign * value for value in old.values], [sign * value for value in new.values])
-    medians = (float(np.median(old.values)), float(np.median(new.values)))
-    ratio = ratio_interval(old.values, new.values)
-    return Compared(name=name, before=medians[0], after=medians[1], p=p, ratio=ratio, worse=p < chance)
+def _pairs(old: Mapping[str, Measure], new: Mapping[str, Measure], left_out: list[str], *, is_elsewhere: bool) -> Pairs:
+    """Return what can be held against each other; what cannot goes to `left_out`."""
+    left_out += [f"{name}: in one of them only" for name in sorted(old.keys() ^ new.keys())]
+    pairs: Pairs = {}
+    for name in [name for name in old if name in new]:
+        if obstacle := _obstacle(old[name], new[name], is_elsewhere=is_elsewhere):
+            left_out.append(f"{name}: {obstacle}")
+        else:
+            pairs[name] = old[name], new[name]
+    return pairs
 
 
-def measures_of(result: Result, kind: str) -> dict[str, Count | Sample]:
-    """Return what a result of that kind holds to be compared; what it left out is not there."""
-    match kind:
-        case "phases":
-            return _of_masks(result["phases"], "name", "labels_compared")
-        case "drill":
-            return {**_of_masks(result["masks"], "mask", "n"), **_of_deeds(result["deeds"])}
-        case "accuracy":
-            return _of_masks(result["masks"], "mask", "n")
-        case "failover":
-            return _of_classes(result["classes"])
-        case "latency":
-            rounds: list[dict[str, float]] = result.get("each_round", [])
-            return {
-                f"{name}, times the bare relay's": Sample([each[name] for each in rounds], name != "steps_per_s")
-                for name in (rounds[0] if rounds else ())
-            }
-        case "stages":
-            judged = result["judged"].values()
-            return {
-                "steps not answered": Count(result["unanswered"], result["n"] + result["unanswered"]),
-                "vectors computed wrong": Count(sum(e["wrong"] for e in judged), sum(e["n"] for e in judged)),
-            }
-        case "soak":
-            steps = result["steps"]
-            return {
-                "steps lost": Count(steps["lost"], steps["sent"]),
-                "labels wrong": Count(steps["wrong"], steps["compared"]),
-            }
-        case "switch":
-            stretches = [each for switch in result["switches"] for each in switch["stretches"]]
-            sent, lost, mixed, compared, equal = (
-                sum(each[key] for each in stretches)
-                for key in ("sent", "lost", "mixed", "labels_compared", "labels_equal")
-            )
-            return {
-                "steps lost": Count(lost, sent),
-                "answered by another bundle": Count(mixed, sent),
-                "labels wrong": Count(compared - equal, compared),
-            }
-        case _:
-            return _of_variants(result["variants"])
+def _obstacle(old: Measure, new: Measure, *, is_elsewhere: bool) -> str:
+    """Return why two cannot be held against each other, or nothing."""
+    match old, new:
+        case Average(), Average():
+            if old.over != new.over:
+                return "over other masks"
+            return "" if old.ci95 and new.ci95 else "has no interval in one of them"
+        case Count(), Count():
+            return "" if old.n and new.n else "was not measured in both"
+        case Sample(), Sample():
+            if not (old.values and new.values):
+                return "was not measured in both"
+            return "times of different machines" if old.is_time and is_elsewhere else ""
+    return "is of another kind in each"
 
 
-def _of_masks(entries: Sequence[Mapping[str, Any]], key: str, n: str) -> dict[str, Count | Sample]:
-    """Return what was lost and what differs over all, and for each mask how many labels are wrong."""
-    compared, equal = sum(each[n] for each in entries), sum(each["labels_equal"] for each in entries)
-    lost = sum(each["lost"] + each.get("transition", {"lost": 0})["lost"] for each in entries)
-    found: dict[str, Count | Sample] = {
-        "labels not as predicted": Count(compared - equal, compared),
-        "steps lost": Count(lost, compared + lost),
-    }
-    wrong: dict[str, Count] = {}
-    for each in entries:  # a run comes back to the same phase as often as a node does
-        so_far = wrong.get(each[key], Count(0, 0))
-        fresh = round(each[n] * (1 - each["accuracy_measured"]))
-        wrong[each[key]] = Count(so_far.bad + fresh, so_far.n + each[n])
-    return {**found, **{f"{name}: labels wrong": count for name, count in wrong.items()}}
-
-
-def _of_deeds(deeds: Sequence[Mapping[str, Any]]) -> dict[str, Count | Sample]:
-    """Return how soon the sink saw each kind of thing done."""
-    times: dict[str, list[float]] = {}
-    for deed in deeds:
-        if deed["sensed_ms"] is not None:
-            times.setdefault(f"{deed['what']}: seen after, ms", []).append(deed["sensed_ms"])
-    return {name: Sample(values) for name, values in times.items()}
-
-
-def _of_classes(classes: Mapping[str, Mapping[str, Any]]) -> dict[str, Count | Sample]:
-    found: dict[str, Count | Sample] = {}
-    for name, each in classes.items():
-        answers = each["answer_ms"]["n"] if each["answer_ms"] else 0
-        found[f"{name}: sensed, ms"] = Sample(each.get("each_sensed_ms", []))
-        found[f"{name}: first answer, ms"] = Sample(each.get("each_first_answer_ms", []))
-        found[f"{name}: back to normal, ms"] = Sample([failure["back_ms"] for failure in each.get("each", [])])
-        found[f"{name}: steps lost"] = Count(each["lost"], answers + each["lost"])
-        found[f"{name}: labels wrong"] = Count(each["wrong"], answers)
+def _compare(pairs: Pairs, chance: float, left_out: list[str]) -> list[Compared]:
+    """Return which is worse, each so unlikely as `chance` by chance alone."""
+    found = []
+    for name, (old, new) in pairs.items():
+        ratio = None
+        match old, new:
+            case Count(), Count():
+                figures, p = (old.bad / old.n, new.bad / new.n), by_chance(old, new)
+            case Average(), Average():
+                figures, p = (old.mean, new.mean), by_interval(old, new)
+            case Sample(), Sample():
+                if least_chance(old, new) >= chance:
+                    left_out.append(f"{name}: measured too few times to tell")
+                    continue
+                sign = 1 if old.less_is_better else -1
+                figures = (float(np.median(old.values)), float(np.median(new.values)))
+                p = by_rank([sign * value for value in old.values], [sign * value for value in new.values])
+                ratio = ratio_interval(old.values, new.values)
+            case _:
+                raise AssertionError(f"{name}: two of a kind are paired")
+        found.append(Compared(name=name, before=figures[0], after=figures[1], p=p, ratio=ratio, worse=p < chance))
     return found
-
-
-def _of_variants(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, Count | Sample]:
-    """Return the average accuracies of each variant's seeds under each setting."""
-    return {
-        f"{name}, {setting}: average accuracy": Sample([seed["average"][setting] for seed in each["seeds"]], False)
-        for name, each in variants.items()
-        for setting in each["average"]
-    }
 
 
 def require_no_worse(found: Comparison) -> None:

@@ -20,10 +20,19 @@ class Count(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Independent measurements of one thing; `less_is_better` or more."""
+    """Independent measurements of one thing; `less_is_better` or more. What `is_time` depends on the machine."""
 
     values: Sequence[float]
     less_is_better: bool = True
+    is_time: bool = False
+
+
+class Average(NamedTuple):
+    """A mean that lies within ± `ci95` with 95 %, `over` these things; more is better."""
+
+    mean: float
+    ci95: float
+    over: frozenset[str]
 
 
 def least_chance(old: Sample, new: Sample) -> float:
@@ -53,6 +62,12 @@ def by_chance(old: Count, new: Count) -> float:
     whole = _log_choose(total, new.n)
     terms = (_log_choose(bad, k) + _log_choose(total - bad, new.n - k) - whole for k in range(new.bad, most + 1))
     return min(1.0, math.fsum(math.exp(term) for term in terms))
+
+
+def by_interval(old: Average, new: Average) -> float:
+    """Return how likely `new` is at least so much lower if both are alike, each with a normal error of its own."""
+    z = 1.96 * (old.mean - new.mean) / math.hypot(old.ci95, new.ci95)
+    return math.erfc(z / math.sqrt(2)) / 2
 
 
 def _log_choose(n: int, k: int) -> float:

@@ -1,8 +1,10 @@
 """`fogguard bench compare`: what is worse beyond noise is found, what is noise is not, and the rest is left out."""
 
+import copy
 import io
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,11 +13,17 @@ from rich.console import Console
 from support import ROOT
 
 from benchmarks.comparison import NothingComparable, Regression, compare, require_no_worse
+from benchmarks.drilled import Deed
+from benchmarks.failover import Episode, summary
 from benchmarks.kinds import NoResult
 from benchmarks.noise import Count, by_chance, by_rank, ratio_interval
 from benchmarks.terminal import print_table
 
 HOST = {"machine": "x86_64", "cores": 2}
+
+
+def committed(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 
 
 def accuracy(wrong, n=1000, lost=0, equal=None, masks=("111", "011")):
@@ -37,9 +45,22 @@ def latency(*p50, steps_per_s=(0.5, 0.51, 0.49, 0.5, 0.52)):
     return {"floor": {}, "rounds": len(rounds), "each_round": rounds, "host": HOST}
 
 
-def failover(sensed, host=HOST):
-    entry = {"answer_ms": {"n": 500}, "lost": 0, "wrong": 0, "each_sensed_ms": sensed, "each_first_answer_ms": sensed}
-    return {"classes": {"kill": entry}, "host": host}
+def failure(ms, **changes):
+    usual = {"node": "f1", "feeds": 1, "sensed_ms": {"cloud": ms}, "layers": {"cloud": "will"}, "back_ms": 400.0}
+    usual |= {"first_answer_ms": ms, "new_mask_ms": ms, "gap_steps": 8, "gap_right": 8.0, "gap_as_predicted": 8}
+    usual |= dict.fromkeys(("incomplete", "lost", "late", "wrong", "false_suspicions"), 0)
+    return Episode(**{**usual, **changes})
+
+
+def failover(failures, host=HOST, by="kill"):
+    found = summary(by, failures, [1.5] * 500)
+    return {"classes": {by: msgspec.to_builtins(found)}, "host": host}
+
+
+def drill(deeds):
+    entries = accuracy(100)["masks"]
+    done = [Deed(at_s=5.0 * number, node="f1", what=what, sensed_ms=ms) for number, (what, ms) in enumerate(deeds)]
+    return {"course": {}, "plan": {}, "masks": entries, "deeds": msgspec.to_builtins(done), "host": HOST}
 
 
 def worse(before, after):
@@ -61,8 +82,8 @@ def test_a_mask_that_comes_back_counts_each_time():
 
 
 def test_steps_that_a_switch_lost_are_found():
-    calm = json.loads((ROOT / "benchmarks" / "results" / "switch.json").read_text())
-    lossy = json.loads(json.dumps(calm))
+    calm = committed("switch")
+    lossy = copy.deepcopy(calm)
     lossy["switches"][1]["stretches"][3].update(lost=30)
     assert worse(calm, calm) == []
     assert worse(calm, lossy) == ["steps lost"]
@@ -95,15 +116,127 @@ def test_what_cannot_be_compared_is_said():
     with pytest.raises(NoResult, match="b: no result that is known here"):
         compare(accuracy(3), {"plans": []}, "a", "b")
     found = compare(accuracy(3), accuracy(3, masks=("111", "000")), "a", "b")
-    assert found.left_out == ["000: labels wrong: in one of them only", "011: labels wrong: in one of them only"]
+    assert found.left_out == [
+        "answer times: the steps of one run are not independent of each other",
+        *("000: labels wrong: in one of them only", "011: labels wrong: in one of them only"),
+    ]
 
 
 def test_times_of_different_machines_are_left_out():
-    fast, slow = [5.0 + k / 10 for k in range(30)], [9.0 + k / 10 for k in range(30)]
+    fast, slow = ([failure(ms + k / 10) for k in range(30)] for ms in (5.0, 9.0))
     assert worse(failover(fast), failover(slow)) == ["kill: sensed, ms", "kill: first answer, ms"]
     elsewhere = compare(failover(fast), failover(slow, {"cores": 4}), "a", "b")
-    assert [each.name for each in elsewhere.compared] == ["kill: steps lost", "kill: labels wrong"]
+    assert not any(each.name.endswith(", ms") for each in elsewhere.compared)
     assert "kill: sensed, ms: times of different machines" in elsewhere.left_out
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"sensed_ms": {}}, "not sensed by all"),
+        ({"false_suspicions": 1}, "with false alarms"),
+        ({"late": 3}, "with late answers"),
+        ({"incomplete": 3}, "with incomplete answers"),
+    ],
+)
+def test_failures_that_cost_more_than_before_are_found_and_one_of_them_is_not(changes, name):
+    calm, costly = failure(5.0), failure(5.0, **changes)
+    assert worse(failover([calm] * 32), failover([calm] * 12 + [costly] * 20)) == [f"kill: failures {name}"]
+    assert worse(failover([calm] * 32), failover([calm] * 31 + [costly])) == []
+    assert worse(failover([costly] * 32), failover([calm] * 32)) == []
+
+
+def test_a_burst_within_one_failure_is_no_regression():
+    calm, burst = failure(5.0), failure(5.0, false_suspicions=500, late=1000)
+    assert worse(failover([calm] * 32), failover([calm] * 31 + [burst])) == []
+
+
+def test_labels_that_are_wrong_in_the_gap_are_found():
+    calm, blind = failure(5.0), failure(5.0, gap_right=0.0)
+    assert worse(failover([calm] * 32), failover([blind] * 32)) == ["kill: right in the gap"]
+
+
+@pytest.mark.parametrize("by", ["slow=5", "lossy=10"])
+def test_who_keeps_up_though_slowed_need_not_be_noticed(by):
+    noticed, unnoticed = [failure(900.0)] * 30, [failure(900.0, sensed_ms={})] * 30
+    assert worse(failover(noticed, by=by), failover(unnoticed, by=by)) == []
+
+
+def test_deeds_that_the_sink_no_longer_sees_are_found():
+    seen = [("kill", 20.0 + k % 3) if k % 2 else ("back", 900.0 + k % 5) for k in range(120)]
+    unseen = [(what, None if what == "kill" and k > 40 else ms) for k, (what, ms) in enumerate(seen)]
+    assert worse(drill(seen), drill(unseen)) == ["kill: never seen"]
+    assert worse(drill(seen), drill([*seen, ("kill", None)])) == []  # the last one, as the drill ends
+    slowed = [("slow 5 %", 900.0), ("back", 20.0)] * 60
+    assert worse(drill(slowed), drill([(what, None) for what, _ in slowed])) == []
+
+
+def test_a_lower_average_accuracy_is_found_where_no_mask_alone_shows_it():
+    before, after = committed("accuracy-camera"), committed("accuracy-camera")
+    for each in after["masks"]:
+        each["accuracy_measured"] -= 0.1
+    for each in after["average"].values():
+        each["measured"] -= 0.1
+    assert worse(before, after) == [f"{name}: Eq. (3)" for name in ("normal", "poor", "hazardous")]
+    assert "no_failure: Eq. (3): has no interval in one of them" in compare(before, after, "a", "b").left_out
+    assert worse(after, before) == []
+    for name, each in after["average"].items():  # well within the interval
+        each["measured"] = before["average"][name]["measured"] - each["ci95"] / 2
+    assert worse(before, after) == []
+
+
+def test_averages_over_other_masks_are_left_out():
+    before, after = committed("accuracy-health"), committed("accuracy-health")
+    del after["masks"][0]
+    found = compare(before, after, "a", "b")
+    assert "hazardous: Eq. (3): over other masks" in found.left_out
+    assert not any("Eq. (3)" in each.name for each in found.compared)
+
+
+def test_what_one_run_has_but_once_is_told_and_not_judged():
+    before, after = committed("lab-latency"), committed("lab-latency")
+    for name in after["answers_ms"]:
+        after["answers_ms"][name] *= 10
+    for load in after["loads"]:
+        load["borne"] = False
+    del after["answers_ms"]["p99.9"]
+    found = compare(before, after, "a", "b")
+    assert not any(each.worse for each in found.compared)
+    assert "answers one by one, p50 ms: 1.618, now 16.18: of one run each, and runs differ" in found.left_out
+    assert "answers one by one, p99.9 ms: 3.563, now none: of one run each, and runs differ" in found.left_out
+    assert "load borne, steps a second: 800, now none: of one run each, and runs differ" in found.left_out
+
+
+def test_wrong_vectors_of_a_fleet_beside_the_bare_relay_are_found_and_five_rounds_still_tell():
+    before, after = committed("latency"), committed("latency")
+    for each in after["judged"].values():
+        each["wrong"] = each["n"]
+    assert worse(before, after) == ["vectors computed wrong"]
+    before["each_round"], after = before["each_round"][:5], copy.deepcopy(before)
+    after["each_round"] = [{name: 2 * each for name, each in found.items()} for found in before["each_round"]]
+    assert "p50_ms, times the bare relay's" in worse(before, after)
+
+
+NAMES = ("accuracy-camera", "accuracy-health", "lab-accuracy-camera-cut", "lab-failover", "failover", "latency")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "lab-latency", "demo", "soak", "switch", "health"])
+def test_no_committed_result_is_worse_than_itself(name):
+    assert worse(committed(name), committed(name)) == []
+
+
+def test_two_runs_of_one_state_are_seldom_called_worse():
+    """Each of two runs draws its failures from all that were measured in the lab, class by class."""
+    chance = np.random.default_rng(4)
+    found = committed("lab-failover")["classes"]
+    pool = {name: msgspec.convert(each["each"], list[Episode]) for name, each in found.items()}
+
+    def run():
+        drawn = {name: [some[k] for k in chance.integers(len(some), size=30)] for name, some in pool.items()}
+        classes = {name: msgspec.to_builtins(summary(name, some, [1.5] * 3000)) for name, some in drawn.items()}
+        return {"classes": classes, "host": HOST}
+
+    assert sum(bool(worse(run(), run())) for _ in range(20)) <= 2
 
 
 def test_two_samples_of_one_thing_are_seldom_called_worse():
@@ -146,7 +279,7 @@ def test_the_interval_of_a_ratio_holds_the_truth():
 
 
 def test_the_command_ends_with_1_only_if_something_is_worse(fogguard, tmp_path):
-    for name, result in (("a", accuracy(30)), ("b", accuracy(90)), ("c", failover([1.0]))):
+    for name, result in (("a", accuracy(30)), ("b", accuracy(90)), ("c", failover([failure(1.0)]))):
         (tmp_path / f"{name}.json").write_text(json.dumps(result))
     (tmp_path / "d.json").write_text("[]")
     worse = fogguard("bench", "compare", "a.json", "b.json", "--json", "w.json")
