@@ -6,7 +6,7 @@ from benchmarks.accuracy import AverageAccuracy, MaskAccuracy
 from benchmarks.culprits import Finding
 from benchmarks.figures import Point, draw_quantiles
 from benchmarks.running_sections import stages_of
-from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, blame, percent, scatter, to_blame
+from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, blame, judged, percent, scatter, to_blame
 from benchmarks.soaked import Soaked
 from benchmarks.switched import COLUMNS, Switch
 from export.average import Evaluation
@@ -50,7 +50,8 @@ def of_accuracy(result: Result) -> Report:
     verdict = f"{len(masks)} masks, nodes fail by {result['by']}: {equal} of {compared} labels as predicted."
     verdict += f" {to_blame(findings)}" if findings else ""
     sections = [*([blame(findings)] if findings else []), scatter(points), by_setting, by_mask]
-    return Report("Average accuracy, measured on a running fleet", not (bad or findings), verdict, sections)
+    ok = judged(compared, is_bad=bool(bad or findings))
+    return Report("Average accuracy, measured on a running fleet", ok, verdict, sections)
 
 
 def of_latency(result: Result) -> Report:
@@ -104,7 +105,8 @@ def of_soak(result: Result) -> Report:
     )
     violations = Section("Violations", columns=("what",), rows=[[text] for text in found.violations])
     verdict = f"{found.elapsed_s:.0f} s at full load, {found.violated} violations."
-    return Report("A soak", found.ok, verdict, [steps, memory, *([violations] if found.violations else [])])
+    ok = judged(found.steps.compared, is_bad=not found.ok)
+    return Report("A soak", ok, verdict, [steps, memory, *([violations] if found.violations else [])])
 
 
 def of_switch(result: Result) -> Report:
@@ -120,7 +122,10 @@ def of_switch(result: Result) -> Report:
     sections.append(Section("Resident memory", columns=("when", "agent", "MB"), rows=memory))
     faults = [fault for each in found for fault in each.faults]
     whole = "No step was lost or answered by another bundle, and every label is the predicted one."
-    return Report("From one bundle to another, under load", not faults, "; ".join(faults) or whole, sections)
+    compared = sum(stretch.labels_compared for each in found for stretch in each.stretches)
+    ok = judged(compared, is_bad=bool(faults))
+    verdict = "; ".join(faults) or (whole if compared else "No label was compared.")
+    return Report("From one bundle to another, under load", ok, verdict, sections)
 
 
 def of_evaluation(result: Result) -> Report:

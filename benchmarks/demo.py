@@ -40,7 +40,7 @@ class NotAsPredicted(FailureFound):
             f"{each.lost + each.transition.lost} steps lost"
             for each in bad
         )
-        super().__init__(f"not as predicted: {details}")
+        super().__init__(f"not as predicted: {details or 'no step was fed to a fleet that had settled'}")
 
 
 class Performance(NamedTuple):
@@ -80,6 +80,7 @@ def run_act(trial: Trial, act: Act, alive: frozenset[str], steps: int) -> None:
 
 
 def require_as_predicted(reports: Sequence[PhaseReport]) -> None:
-    """Raise NotAsPredicted if a phase lost a step or has a label that was not predicted."""
-    if bad := [report for report in reports if not report.ok]:
+    """Raise NotAsPredicted if a phase lost a step or has a label that was not predicted, or if there is no phase."""
+    bad = [report for report in reports if not report.ok]
+    if bad or not reports:
         raise NotAsPredicted(bad)

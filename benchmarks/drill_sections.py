@@ -8,7 +8,7 @@ import msgspec
 from benchmarks.drilled import Drilled
 from benchmarks.figures import Point, draw_accuracy, draw_answer_times, draw_course, draw_latency
 from benchmarks.phases import PhaseReport
-from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, blame, percent, scatter, to_blame
+from benchmarks.sections import GUESS_NOTE, Picture, Report, Result, Section, blame, judged, percent, scatter, to_blame
 from benchmarks.timeline import Timeline
 from benchmarks.times import quantile_ms
 
@@ -19,7 +19,7 @@ def of_phases(result: Result) -> Report:
     """Return what to show of a demo or a run."""
     phases = msgspec.convert(result["phases"], list[PhaseReport])
     sections = []
-    if "timeline" in result:
+    if phases and "timeline" in result:
         steps = msgspec.convert(result["timeline"], Timeline)
         sections = [
             Section(
@@ -43,12 +43,12 @@ def of_phases(result: Result) -> Report:
         "answer, on one clock. A phase begins once the sink's view shows its nodes and one step has answered under it; "
         "the steps before that are “under way at the change”.",
     )
-    ok = all(each.ok for each in phases)
-    verdict = (
-        "Every steady step was answered, and every label is the one that the bundle predicts."
-        if ok
-        else "Not as predicted: the rows marked below lost a step or answered otherwise than the bundle predicts."
-    )
+    ok = judged(len(phases), is_bad=not all(each.ok for each in phases))
+    verdict = {
+        True: "Every steady step was answered, and every label is the one that the bundle predicts.",
+        False: "Not as predicted: the rows marked below lost a step or answered otherwise than the bundle predicts.",
+        None: "No label was compared.",
+    }[ok]
     return Report("Answers while devices are unplugged", ok, verdict, [*sections, scatter(points), table])
 
 
@@ -126,4 +126,6 @@ def of_drill(result: Result) -> Report:
         f"outages{share}."
     )
     verdict += f" {to_blame(found.findings)}" if found.findings else ""
-    return Report(f"A drill: {found.plan.mode}", not (bad or found.findings), verdict, sections)
+    compared = found.total("n")
+    ok = judged(compared, is_bad=bool(bad or found.findings or (found.finished and not compared)))
+    return Report(f"A drill: {found.plan.mode}", ok, verdict, sections)

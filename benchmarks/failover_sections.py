@@ -8,7 +8,7 @@ import msgspec
 
 from benchmarks.failover import COSTS, Failover, costs, layers, quantiles
 from benchmarks.figures import draw_shares
-from benchmarks.sections import Picture, Report, Result, Section
+from benchmarks.sections import Picture, Report, Result, Section, judged
 
 
 def of_failover(result: Result) -> Report:
@@ -51,7 +51,10 @@ def of_failover(result: Result) -> Report:
         "No step lost but by the broker's death, no label wrong" if not bad else "Steps were lost, or labels wrong"
     )
     verdict += "." if not times.bad else "; not every class was sensed within its goal: see the rows marked below."
-    return Report("Failures as the nodes sense them", not bad and not times.bad, verdict, [*pictures, times, cost])
+    failures = sum(each.n for each in classes.values())
+    ok = judged(failures, is_bad=bool(bad or times.bad))
+    verdict = verdict if failures else "No failure was measured."
+    return Report("Failures as the nodes sense them", ok, verdict, [*pictures, times, cost])
 
 
 _TIMES: Final = {

@@ -32,12 +32,17 @@ class Section(NamedTuple):
 
 
 class Report(NamedTuple):
-    """A headline, whether all was as predicted (None: nothing was), what that means, and the sections."""
+    """A headline, whether all was as predicted (None: nothing was compared), what that means, and the sections."""
 
     title: str
     ok: bool | None
     verdict: str
     sections: list[Section]
+
+
+def judged(compared: int, *, is_bad: bool) -> bool | None:
+    """Return whether all was as predicted; None if nothing was compared, and nothing else is bad."""
+    return False if is_bad else True if compared else None
 
 
 def scatter(points: Sequence[Point]) -> Section:

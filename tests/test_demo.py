@@ -114,6 +114,11 @@ def test_another_label_a_guess_or_a_lost_step_fails_the_demo(bundle, labels, sen
     assert failure.value.exit_code == 1
 
 
+def test_a_run_without_any_phase_fails():
+    with pytest.raises(NotAsPredicted, match="not as predicted: no step was fed"):
+        require_as_predicted([])
+
+
 def test_an_answer_after_the_deadline_is_late(bundle):
     phase = phase_of(bundle, [0, 1, 2, 0])
     phase.steady[1].answered_ns += 10**9

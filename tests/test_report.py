@@ -14,7 +14,7 @@ from benchmarks.figures import Point, draw_quantiles, draw_scatter
 from benchmarks.kinds import NoResult
 from benchmarks.report import report_of, write_page
 from benchmarks.scenario import Plan
-from benchmarks.soaked import Soaked
+from benchmarks.soaked import Soaked, Steps
 from benchmarks.timeline import Topology
 from edge_agent.bundle import Hyperconnection
 
@@ -113,15 +113,23 @@ def latency():
     }
 
 
+def soaked(**steps):
+    return {**HEAD, **msgspec.to_builtins(Soaked(planned_s=1.0, seed=0, steps=Steps(**steps)))}
+
+
+def committed(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
 RESULTS = {
     "drill": (drilled(), 4, "bad"),
     "accuracy": (accuracy(), 1, "good"),
     "failover": (failover(), 2, "bad"),
     "latency": (latency(), 1, ""),
-    "soak": ({**HEAD, **msgspec.to_builtins(Soaked(planned_s=1.0, seed=0))}, 0, "good"),
-    "demo": (json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text()), 4, "good"),
-    "switch": (json.loads((ROOT / "benchmarks" / "results" / "switch.json").read_text()), 0, "good"),
-    "health": (json.loads((ROOT / "benchmarks" / "results" / "health.json").read_text()), 0, ""),
+    "soak": (soaked(compared=9), 0, "good"),
+    "demo": (committed("demo"), 4, "good"),
+    "switch": (committed("switch"), 0, "good"),
+    "health": (committed("health"), 0, ""),
 }
 
 
@@ -218,6 +226,30 @@ def test_a_drill_that_has_just_begun_can_be_drawn(tmp_path):
     fresh = drilled(masks=[], course=Course(), stretches=[], deeds=[], remarks=[], elapsed_s=0.0)
     write_page(fresh, "r.json", tmp_path / "page.html")
     assert "0 of 0 steps answered" in (tmp_path / "page.html").read_text()
+
+
+HELD_UP = Tally(mask="11", sent=600, answered=600, held_up=600, answer_times={0: 600})
+NOTHING_MEASURED = {
+    "drill": drilled(masks=[HELD_UP]),
+    "accuracy": {**accuracy(), "masks": [], "average": {}},
+    "failover": {**failover(), "classes": {}},
+    "run": {**HEAD, "phases": []},
+    "demo": {**committed("demo"), "phases": []},
+    "soak": soaked(),
+    "switch": {**HEAD, "switches": []},
+}
+
+
+@pytest.mark.parametrize("kind", NOTHING_MEASURED)
+def test_a_result_without_a_comparison_is_neither_good_nor_bad(tmp_path, kind):
+    write_page(NOTHING_MEASURED[kind], "r.json", tmp_path / "page.html")
+    assert report_of(NOTHING_MEASURED[kind], "r.json").ok is None
+
+
+def test_a_drill_that_is_over_and_compared_nothing_is_bad_as_the_command_says():
+    assert report_of(drilled(masks=[HELD_UP], finished=True), "r.json").ok is False
+    whole = Tally(mask="11", sent=600, answered=600, n=590, labels_equal=590)
+    assert report_of(drilled(masks=[whole], finished=True), "r.json").ok is True
 
 
 def test_what_is_no_result_is_refused(tmp_path):
