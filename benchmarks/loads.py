@@ -21,7 +21,7 @@ def offer(
     Without `offered`, a rate that is doubled until it is not borne.
     """
     for rate in offered if offered is not None else _doubled():
-        progress(f"{rate:.0f} steps a second")
+        progress(f"{rate:g} steps a second")
         with reached.probe() as probe:
             found = probe.offered(rate, _LOAD_S)
         answered_per_s = len(found.fed) / found.seconds

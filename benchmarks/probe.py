@@ -166,14 +166,15 @@ class Probe:
         return fed
 
     def offered(self, rate: float, seconds: float) -> Offered:
-        """Feed `rate` steps a second, each when it is due whatever has become of the others.
+        """Feed `rate` steps a second, one at the least, each when it is due whatever has become of the others.
 
-        Who is late with sending is late with answering: times count from when a step was due.
+        Who is late with sending is late with answering: times count from when a step was due. It takes until the last
+        answer, or until one more step would be due.
         """
         self._answered_ns.clear()
         began_ns = time.monotonic_ns()
         sent: list[tuple[int, int, int]] = []
-        for number in range(round(rate * seconds)):
+        for number in range(max(1, round(rate * seconds))):
             due_ns = began_ns + round(1e9 * number / rate)
             self._link.poll(0.0)
             while (left_ns := due_ns - time.monotonic_ns()) > 0:
@@ -184,7 +185,8 @@ class Probe:
         answered = self._answered_ns
         fed = [Fed(*each, answered[each[0]]) for each in sent if each[0] in answered]
         last_ns = max((each.answered_ns for each in fed), default=time.monotonic_ns())
-        return Offered(fed, len(sent) - len(fed), (last_ns - began_ns) / 1e9)
+        took_s = max((last_ns - began_ns) / 1e9, len(sent) / rate)
+        return Offered(fed, len(sent) - len(fed), took_s)
 
     def _send(self) -> int:
         step = next(self._steps)

@@ -93,13 +93,14 @@ def _offset(clock: Mapping[str, float]) -> str:
 
 def _loads(result: Result) -> Section:
     loads = result["loads"]
+    picture = Picture("loads", (10, 3.6), lambda axes: draw_loads(axes, loads))
     rows = [
-        [f"{each['offered_per_s']:.0f}", f"{each['answered_per_s']:.0f}", str(each["lost"]), *_ms(each["answers_ms"])]
+        [_told(each["offered_per_s"]), _told(each["answered_per_s"]), str(each["lost"]), *_ms(each["answers_ms"])]
         for each in loads
     ]
     return Section(
         "Offered load",
-        Picture("loads", (10, 3.6), lambda axes: draw_loads(axes, loads)),
+        picture if any(each["answers_ms"] for each in loads) else None,
         ("offered a second", "answered a second", "lost", *_QUANTILES),
         rows,
         bad=frozenset(number for number, each in enumerate(loads) if not each["borne"]),

@@ -100,6 +100,19 @@ def test_a_message_of_somebody_else_is_no_answer(bundle):
     assert (found.fed, found.lost) == ([], 1)
 
 
+@pytest.mark.parametrize(("rate", "seconds", "steps"), [(0.2, 2.0, 1), (10.0, 0.2, 2)])
+def test_few_steps_a_second_are_fed_and_answered_no_sooner_than_they_are_due(
+    bundle, broker, tmp_path, rate, seconds, steps
+):
+    with (
+        running_floor(bundle, broker, tmp_path) as topic,
+        Probe(broker, "probe", FloorWire(topic, bundle, noise_of(bundle))) as probe,
+    ):
+        found = probe.offered(rate, seconds)
+    assert (len(found.fed), found.lost) == (steps, 0)
+    assert found.seconds >= steps / rate
+
+
 def test_the_floor_answers_what_the_graphs_say(bundle, broker, tmp_path):
     import numpy as np
 

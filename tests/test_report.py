@@ -252,6 +252,15 @@ def test_a_drill_that_is_over_and_compared_nothing_is_bad_as_the_command_says():
     assert report_of(drilled(masks=[whole], finished=True), "r.json").ok is True
 
 
+def test_a_fleet_that_answers_at_no_load_can_be_drawn(tmp_path):
+    result = committed("lab-latency")
+    silent = {"offered_per_s": 0.2, "answered_per_s": 0.0, "lost": 1, "borne": False, "answers_ms": {}}
+    result["loads"] = [{**silent, "sent_late_ms": {}}]
+    files = write_page(result, "r.json", tmp_path / "page.html")
+    assert tmp_path / "page-loads.png" not in files
+    assert "| 0.2 | 0 | 1 |" in (tmp_path / "page.md").read_text()
+
+
 def test_what_is_no_result_is_refused(tmp_path):
     without = {key: value for key, value in accuracy().items() if key != "by"}
     for result in ({}, {"plans": []}, {**accuracy(), "masks": [{"mask": "1"}]}, without, {**latency(), "floor": None}):
