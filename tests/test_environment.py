@@ -1,0 +1,42 @@
+"""The head of every result, and how results are written."""
+
+import importlib.util
+import shutil
+import subprocess
+
+from benchmarks import environment
+
+
+def loaded_from(file):
+    """The same module, as if it had been installed there."""
+    file.parent.mkdir(parents=True)
+    shutil.copy(environment.__file__, file)
+    spec = importlib.util.spec_from_file_location("installed_environment", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def git(folder, *words):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.example", *words], cwd=folder, check=True)
+
+
+def test_a_result_names_the_commit_of_the_checkout_that_it_was_made_from(tmp_path):
+    module = loaded_from(tmp_path / "benchmarks" / "environment.py")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "ours")
+    assert len(module.head().commit) == 12
+    (tmp_path / "benchmarks" / "environment.py").write_text("# changed")
+    assert module.head().commit.endswith("-dirty")
+
+
+def test_a_stranger_s_repository_around_an_installed_fogguard_is_not_its_commit(tmp_path):
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-qm", "a stranger's", "--allow-empty")
+    assert loaded_from(tmp_path / ".venv" / "benchmarks" / "environment.py").head().commit == ""
+
+
+def test_a_result_is_made_without_git(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.head().commit == ""
