@@ -74,10 +74,12 @@ def write_whole(file: Path, data: bytes) -> None:
     try:
         fresh.write_bytes(data)
         fresh.replace(file)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too
         with contextlib.suppress(OSError):
             fresh.unlink()
-        raise NotWritten(f"{file}: cannot be written ({error.strerror})") from error
+        if isinstance(error, OSError):
+            raise NotWritten(f"{file}: cannot be written ({error.strerror})") from error
+        raise
 
 
 def _version(package: str) -> str:

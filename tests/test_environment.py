@@ -1,8 +1,13 @@
 """The head of every result, and how results are written."""
 
 import importlib.util
+import os
 import shutil
+import signal
 import subprocess
+import threading
+
+import pytest
 
 from benchmarks import environment
 
@@ -40,3 +45,13 @@ def test_a_stranger_s_repository_around_an_installed_fogguard_is_not_its_commit(
 def test_a_result_is_made_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert environment.head().commit == ""
+
+
+def test_ctrl_c_while_a_result_is_written_leaves_what_was_there(tmp_path):
+    (tmp_path / "r.json").write_text("{}")
+    os.mkfifo(tmp_path / ".r.json.new")  # nobody reads it: writing lasts until it is interrupted
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        environment.write_whole(tmp_path / "r.json", b"{1}")
+    assert [file.name for file in tmp_path.iterdir()] == ["r.json"]
+    assert (tmp_path / "r.json").read_text() == "{}"
