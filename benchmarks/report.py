@@ -9,7 +9,7 @@ import msgspec
 from matplotlib.figure import Figure
 
 from benchmarks import bench_sections, drill_sections, failover_sections, running_sections
-from benchmarks.environment import write_whole
+from benchmarks.environment import NotWritten, write_whole
 from benchmarks.figures import draw_accuracy, draw_latency, draw_topology
 from benchmarks.html import rendered
 from benchmarks.kinds import Kind, NoResult, kind_of
@@ -55,8 +55,11 @@ def write_page(result: Result, where: str, page: Path) -> list[Path]:
     Returns the files; raises NoResult, naming `where` the result came from, or NotWritten.
     """
     report = report_of(result, where)
+    notes = page.with_suffix(".md")
+    if notes.exists() and not page.exists():
+        raise NotWritten(f"{page}: {notes.name} is there without it, and so of no report: name another page")
     pictures = [section.picture for section in report.sections if section.picture]
-    files = {page: _html(result, report).encode(), page.with_suffix(".md"): _markdown(result, report, page).encode()}
+    files = {page: _html(result, report).encode(), notes: _markdown(result, report, page).encode()}
     files.update({_picture_file(page, picture): _png(_figure(picture)) for picture in pictures})
     for file, data in files.items():
         write_whole(file, data)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from support import ROOT
 
 from benchmarks.drilled import Change, Course, Deed, Drilled, Remark, Stretch, Tally
+from benchmarks.environment import NotWritten
 from benchmarks.figures import Point, draw_quantiles, draw_scatter
 from benchmarks.kinds import NoResult
 from benchmarks.report import report_of, write_page
@@ -259,6 +260,16 @@ def test_a_fleet_that_answers_at_no_load_can_be_drawn(tmp_path):
     files = write_page(result, "r.json", tmp_path / "page.html")
     assert tmp_path / "page-loads.png" not in files
     assert "| 0.2 | 0 | 1 |" in (tmp_path / "page.md").read_text()
+
+
+def test_a_text_of_somebody_s_own_is_not_overwritten_and_that_of_an_earlier_report_is(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(NotWritten, match=r"README\.html: README\.md is there without it"):
+        write_page(accuracy(), "r.json", tmp_path / "README.html")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("README.md", "mine")]
+    write_page(accuracy(), "r.json", tmp_path / "page.html")
+    write_page(latency(), "r.json", tmp_path / "page.html")
+    assert (tmp_path / "page.md").read_text().startswith("# How fast a fleet answers")
 
 
 def test_what_is_no_result_is_refused(tmp_path):
