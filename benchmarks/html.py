@@ -3,7 +3,12 @@
 from importlib import resources
 from typing import Any
 
-import jinja2
+from broker.errors import FogError
+
+try:
+    import jinja2
+except ImportError as missing:
+    raise FogError("pages need a package: pip install 'fogguard[benchmarks]'") from missing
 
 
 def rendered(template: str, **values: Any) -> str:

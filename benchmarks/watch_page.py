@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import msgspec
 
 from benchmarks.exposition import CONTENT_TYPE, exposition
-from benchmarks.html import rendered
 from benchmarks.timeline import Topology, places
 from benchmarks.watched import Snapshot
 from broker.errors import FogError
@@ -91,6 +90,8 @@ def _address(where: str) -> tuple[str, int]:
 
 def page(fog: Topology) -> str:
     """Return the page; it draws itself from `/events`."""
+    from benchmarks.html import rendered  # needs a package that a fleet watched in a terminal does without
+
     spots = places(fog)
     top = max(y for _, y in spots.values())
     at = {name: (_MARGIN + _HOP * x, _MARGIN + _ROW * (top - y)) for name, (x, y) in spots.items()}

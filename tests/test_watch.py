@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import time
@@ -113,6 +114,20 @@ def test_a_fleet_that_is_born_is_alive_and_its_accuracy_that_of_the_bundle(story
     story.died("e1")
     assert story.now().mask == "110"
     assert story.now().expected_accuracy == bundle.manifest.accuracy.per_mask["110"]
+
+
+def test_a_fleet_is_watched_without_what_draws_pages_and_a_page_says_what_to_install(fogguard, bundle, tmp_path):
+    for name in ("jinja2", "matplotlib", "torch", "onnx"):  # fogguard[provisioning] brings none of them
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    words = ("watch", bundle.path, "--broker", "mqtt://127.0.0.1:9")
+    watched = fogguard(*words, PYTHONPATH=path)
+    assert (watched.returncode, "no broker answers at mqtt://127.0.0.1:9" in watched.stderr) == (2, True), (
+        watched.stderr
+    )
+    served = fogguard(*words, "--http", "127.0.0.1:0", PYTHONPATH=path)
+    assert served.stderr == "fogguard: pages need a package: pip install 'fogguard[benchmarks]'\n"
+    assert served.returncode == 2
 
 
 @pytest.mark.parametrize("state", ["alive", "suspect", "slow", "hung", "dead"])
