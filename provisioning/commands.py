@@ -54,7 +54,8 @@ def init(
     """Write an inventory; on a terminal, what is not given is asked for."""
     from benchmarks.terminal import say
     from edge_agent.bundle import load
-    from provisioning.inventory import Login, new_file, write_inventory
+    from provisioning.hosts import Login
+    from provisioning.inventory import new_file, write_inventory
 
     manifest = load(bundle).manifest
     given = dict(_assignment(text, "--device NODE=USER@HOST or NODE=USER@HOST:PORT") for text in device or ())
@@ -78,10 +79,10 @@ def enrol(
 ) -> None:
     """Show the host key of each device, and pin those that you accept; compare them with what the devices say."""
     from benchmarks.terminal import say
+    from provisioning.connection import HostKey
     from provisioning.enrolment import enrol as enrol_device
     from provisioning.enrolment import jumps_of
     from provisioning.inventory import Device, load_inventory
-    from provisioning.remote import HostKey
 
     inventory = load_inventory(fleet)
 

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from broker.errors import FailureFound
-from provisioning.inventory import Device, InventoryError, Login
+from provisioning.connection import HostKey, fetch_host_key
+from provisioning.hosts import Login
+from provisioning.inventory import Device, InventoryError
 from provisioning.pki import write_whole
-from provisioning.remote import HostKey, fetch_host_key
 
 
 def jumps_of(devices: dict[str, Device]) -> dict[str, Device]:

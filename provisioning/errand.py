@@ -14,13 +14,14 @@ import msgspec
 from broker.errors import FailureFound
 from provisioning import doctor, packages
 from provisioning.claim import Claims, who
+from provisioning.connection import connect
 from provisioning.counting import counting
 from provisioning.deployment import Deployment
 from provisioning.facts import SCRIPT, Facts, parse_facts
 from provisioning.inventory import Inventory
 from provisioning.plan import Step
 from provisioning.release import pack
-from provisioning.remote import NoRoom, Outcome, Remote, RemoteError, connect
+from provisioning.remote import NoRoom, Outcome, Remote, RemoteError
 from provisioning.room import NONE, Room, examine_room, megabytes
 from provisioning.units import AGENT, mode_of
 

@@ -1,8 +1,10 @@
-"""How a machine is called: by a name or an address, alone."""
+"""How a machine is called: by a name or an address, alone or with who logs in there."""
 
 import re
 from ipaddress import ip_address
 from typing import Final
+
+import msgspec
 
 from broker.errors import FogError
 
@@ -10,7 +12,7 @@ _NAME: Final = re.compile(r"\w([\w.-]*\w)?")
 
 
 class HostError(FogError):
-    """What should be a host's name or address is something else."""
+    """What should be a host's name or address, or a login, is something else."""
 
 
 def is_host(text: str) -> bool:
@@ -28,3 +30,21 @@ def require_host(text: str, where: str) -> None:
             f"{where} {text!r}: write the host's name or address alone, an IPv6 address without brackets; "
             "its port is port = …, the login user = …"
         )
+
+
+class Login(msgspec.Struct, frozen=True):
+    """`USER@HOST[:PORT]`, with an IPv6 address in brackets."""
+
+    user: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, what: str) -> "Login":
+        """Return the parts of `text`; raises HostError."""
+        user, at, place = text.rpartition("@")
+        host, colon, port = place.rpartition(":") if not place.endswith("]") else (place, "", "")
+        host, port = (host, port) if colon else (place, "22")
+        if not at or not user or not is_host(host.strip("[]")) or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise HostError(f"{what} {text!r}: write USER@HOST or USER@HOST:PORT, an IPv6 address in brackets")
+        return cls(user, host.strip("[]"), int(port))

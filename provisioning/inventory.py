@@ -46,7 +46,7 @@ from broker.topics import require_name
 from edge_agent.bundle import Manifest
 from edge_agent.config import require_provider
 from edge_agent.provider import CPU, Provider, provider_of
-from provisioning.hosts import is_host, require_host
+from provisioning.hosts import Login, require_host
 from provisioning.pki import write_whole
 from provisioning.places import Place, brought, require_groups, require_sources
 from provisioning.plug import Plug, parse_plug
@@ -268,24 +268,6 @@ def _source_resolved(folder: Path, place: Place) -> Place:
     here = {name: _resolved(folder, str(place.options[name])) for name in brought(place)}
     wheels = tuple(_resolved(folder, wheel) for wheel in place.wheels)
     return msgspec.structs.replace(place, options={**place.options, **here}, wheels=wheels)
-
-
-class Login(msgspec.Struct, frozen=True):
-    """`USER@HOST[:PORT]`, with an IPv6 address in brackets."""
-
-    user: str
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str, what: str) -> "Login":
-        """Return the parts of `text`; raises InventoryError."""
-        user, at, place = text.rpartition("@")
-        host, colon, port = place.rpartition(":") if not place.endswith("]") else (place, "", "")
-        host, port = (host, port) if colon else (place, "22")
-        if not at or not user or not is_host(host.strip("[]")) or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise InventoryError(f"{what} {text!r}: write USER@HOST or USER@HOST:PORT, an IPv6 address in brackets")
-        return cls(user, host.strip("[]"), int(port))
 
 
 def new_file(fleet: str, devices: Mapping[str, Login], broker: str, key: str, pki: str, manifest: Manifest) -> File:

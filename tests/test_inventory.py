@@ -4,7 +4,8 @@ import pytest
 
 from broker.errors import FogError
 from provisioning import inventory
-from provisioning.inventory import InventoryError, Login, load_inventory, new_file, write_inventory
+from provisioning.hosts import HostError, Login
+from provisioning.inventory import InventoryError, load_inventory, new_file, write_inventory
 
 GOOD = """
 fleet = "house"
@@ -143,7 +144,7 @@ def test_a_login_is_read(text, login):
 
 @pytest.mark.parametrize("text", ["10.0.0.1", "@host", "pi@", "pi@host:", "pi@host:0", "pi@host:x", "pi@fd00::1"])
 def test_what_is_no_login_is_refused(text):
-    with pytest.raises(InventoryError, match="write USER@HOST"):
+    with pytest.raises(HostError, match="write USER@HOST"):
         Login.parse(text, "--device")
 
 

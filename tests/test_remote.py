@@ -13,8 +13,9 @@ from secured import free_port
 from sshd import new_key, running_sshd
 
 from broker.errors import FailureFound
+from provisioning.connection import connect, fetch_host_key
 from provisioning.enrolment import enrol
-from provisioning.remote import RemoteError, connect, fetch_host_key
+from provisioning.remote import RemoteError
 
 
 @pytest.fixture

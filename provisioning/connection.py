@@ -1,0 +1,140 @@
+"""The way to a device over SSH, and whether it is that device which answers.
+
+Host keys are those in the fleet's own `known_hosts`; unknown and changed ones are refused.
+"""
+
+import base64
+import contextlib
+import hashlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import paramiko
+from fabric import Config, Connection
+
+from provisioning.hosts import Login
+from provisioning.inventory import Device
+from provisioning.remote import CONNECT_S, Remote, RemoteError
+
+_DEAD_MS: Final = 5_000
+
+
+@contextlib.contextmanager
+def connect(device: Device, known_hosts: Path, password: str = "") -> Iterator[Remote]:
+    """Yield a connection to a device; raises RemoteError."""
+    connection = _connection(device, known_hosts)
+    with contextlib.closing(Remote(connection, device, password)) as remote:
+        with _explained(device, known_hosts):
+            connection.open()
+            _notice_death(connection)
+        yield remote
+
+
+def _notice_death(connection: Connection) -> None:
+    """Let a connection whose other end has lost its power end by itself, in seconds and not in minutes."""
+    connection.transport.set_keepalive(2)
+    sock = connection.transport.sock
+    if isinstance(sock, socket.socket) and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_MS)
+    if isinstance(connection.gateway, Connection):
+        _notice_death(connection.gateway)
+
+
+def _connection(device: Device, known_hosts: Path) -> Connection:
+    """Return a connection that is not open yet, and that believes nobody but `known_hosts`."""
+    gateway = None
+    if device.jump:
+        jump = Login.parse(device.jump, "jump")
+        through = Device(address=jump.host, port=jump.port, user=jump.user, key=device.key)
+        gateway = _connection(through, known_hosts)
+    connection = Connection(
+        device.address,
+        user=device.user,
+        port=device.port,
+        gateway=gateway,
+        connect_timeout=CONNECT_S,
+        config=Config(lazy=True, overrides={"load_ssh_configs": False}),
+        connect_kwargs={
+            "banner_timeout": CONNECT_S,
+            "auth_timeout": CONNECT_S,
+            **({"key_filename": device.key, "look_for_keys": False, "allow_agent": False} if device.key else {}),
+        },
+    )
+    if known_hosts.exists():
+        connection.client.load_host_keys(str(known_hosts))
+    connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    return connection
+
+
+@contextlib.contextmanager
+def _explained(device: Device, known_hosts: Path) -> Iterator[None]:
+    """Turn what goes wrong while connecting into one sentence."""
+    where = f"{device.address} port {device.port}"
+    try:
+        yield
+    except paramiko.BadHostKeyException as error:
+        raise RemoteError(
+            f"{where} shows another host key than the one enrolled ({fingerprint(error.key)}): somebody stands "
+            f"between, or it was set up anew; then remove its line from {known_hosts} and enrol it again"
+        ) from error
+    except paramiko.PasswordRequiredException as error:
+        raise RemoteError(
+            f"key {device.key or 'in ~/.ssh'} has a passphrase: give it to your SSH agent, `ssh-add`, "
+            "and take `key = …` out of the inventory"
+        ) from error
+    except paramiko.AuthenticationException as error:
+        key = device.key or "your SSH agent's"
+        raise RemoteError(f"{where} does not take key {key} for user {device.user}: add it with ssh-copy-id") from error
+    except paramiko.SSHException as error:
+        if "not found in known_hosts" in str(error):
+            raise RemoteError(f"{where} has a host key nobody enrolled: `fogguard provision enrol` shows it") from error
+        if "private key file" in str(error):
+            raise RemoteError(f"key {device.key} is no private key of OpenSSH ({error})") from error
+        raise RemoteError(f"{where} does not speak SSH as it should ({error})") from error
+    except (OSError, EOFError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise RemoteError(f"key {device.key} is not there") from error
+        raise RemoteError(
+            f"nothing answers on SSH at {where} ({_reason(error)}): is it on, and in this network?"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or "the connection was closed"
+
+
+class HostKey(NamedTuple):
+    """What a device says it is, and how the fleet's known_hosts sees that."""
+
+    line: str
+    fingerprint: str
+    state: str  # "new", "known" or "changed"
+
+
+def fetch_host_key(device: Device, known_hosts: Path) -> HostKey:
+    """Ask a device for its host key, without logging in; raises RemoteError."""
+    with contextlib.ExitStack() as stack, _explained(device, known_hosts):
+        if device.jump:
+            gateway = _connection(device, known_hosts).gateway
+            stack.callback(gateway.close)
+            gateway.open()
+            sock = gateway.transport.open_channel("direct-tcpip", (device.address, device.port), ("", 0))
+        else:
+            sock = socket.create_connection((device.address, device.port), timeout=CONNECT_S)
+        transport = paramiko.Transport(sock)
+        stack.callback(transport.close)
+        transport.start_client(timeout=CONNECT_S)
+        key = transport.get_remote_server_key()
+    name = device.address if device.port == 22 else f"[{device.address}]:{device.port}"
+    known = paramiko.HostKeys(str(known_hosts) if known_hosts.exists() else None).lookup(name)
+    of_kind = known.get(key.get_name()) if known else None
+    state = "new" if not known else "known" if of_kind == key else "changed"
+    return HostKey(f"{name} {key.get_name()} {key.get_base64()}\n", fingerprint(key), state)
+
+
+def fingerprint(key: paramiko.PKey) -> str:
+    """Return a key's name for people, as `ssh-keygen -lf` prints it."""
+    digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+    return f"{key.get_name()} SHA256:{digest}"
