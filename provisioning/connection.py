@@ -19,17 +19,33 @@ from provisioning.inventory import Device
 from provisioning.remote import CONNECT_S, Remote, RemoteError
 
 _DEAD_MS: Final = 5_000
+_CHANNEL_S: Final = 10
+"""How long a jump may take to reach a device; paramiko would give it an hour, in which it may have lost its power."""
 
 
 @contextlib.contextmanager
 def connect(device: Device, known_hosts: Path, password: str = "") -> Iterator[Remote]:
     """Yield a connection to a device; raises RemoteError."""
-    connection = _connection(device, known_hosts)
-    with contextlib.closing(Remote(connection, device, password)) as remote:
+    with _opened(device, known_hosts) as connection, contextlib.closing(Remote(connection, device, password)) as remote:
+        yield remote
+
+
+@contextlib.contextmanager
+def _opened(device: Device, known_hosts: Path) -> Iterator[Connection]:
+    """Yield an open connection that believes nobody but `known_hosts`, and goes by the device's jump if it has one."""
+    with contextlib.ExitStack() as stack:
+        gateway = stack.enter_context(_opened(jump_of(device), known_hosts)) if device.jump else None
+        connection = stack.enter_context(contextlib.closing(_connection(device, known_hosts, gateway)))
         with _explained(device, known_hosts):
             connection.open()
-            _notice_death(connection)
-        yield remote
+        _notice_death(connection)
+        yield connection
+
+
+def jump_of(device: Device) -> Device:
+    """Return the machine that a device is reached through."""
+    login = Login.parse(device.jump, "jump")
+    return Device(address=login.host, port=login.port, user=login.user, key=device.key)
 
 
 def _notice_death(connection: Connection) -> None:
@@ -38,17 +54,10 @@ def _notice_death(connection: Connection) -> None:
     sock = connection.transport.sock
     if isinstance(sock, socket.socket) and hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_MS)
-    if isinstance(connection.gateway, Connection):
-        _notice_death(connection.gateway)
 
 
-def _connection(device: Device, known_hosts: Path) -> Connection:
-    """Return a connection that is not open yet, and that believes nobody but `known_hosts`."""
-    gateway = None
-    if device.jump:
-        jump = Login.parse(device.jump, "jump")
-        through = Device(address=jump.host, port=jump.port, user=jump.user, key=device.key)
-        gateway = _connection(through, known_hosts)
+def _connection(device: Device, known_hosts: Path, gateway: Connection | None) -> Connection:
+    """Return a connection that is not open yet."""
     connection = Connection(
         device.address,
         user=device.user,
@@ -59,6 +68,7 @@ def _connection(device: Device, known_hosts: Path) -> Connection:
         connect_kwargs={
             "banner_timeout": CONNECT_S,
             "auth_timeout": CONNECT_S,
+            "channel_timeout": _CHANNEL_S,
             **({"key_filename": device.key, "look_for_keys": False, "allow_agent": False} if device.key else {}),
         },
     )
@@ -71,7 +81,7 @@ def _connection(device: Device, known_hosts: Path) -> Connection:
 @contextlib.contextmanager
 def _explained(device: Device, known_hosts: Path) -> Iterator[None]:
     """Turn what goes wrong while connecting into one sentence."""
-    where = f"{device.address} port {device.port}"
+    where = f"{device.address} port {device.port}{f' behind {device.jump}' if device.jump else ''}"
     try:
         yield
     except paramiko.BadHostKeyException as error:
@@ -88,6 +98,8 @@ def _explained(device: Device, known_hosts: Path) -> Iterator[None]:
         key = device.key or "your SSH agent's"
         raise RemoteError(f"{where} does not take key {key} for user {device.user}: add it with ssh-copy-id") from error
     except paramiko.SSHException as error:
+        if isinstance(error, paramiko.ChannelException) or "opening channel" in str(error):
+            raise RemoteError(f"nothing answers on SSH at {where} ({_reason(error)}): are both on?") from error
         if "not found in known_hosts" in str(error):
             raise RemoteError(f"{where} has a host key nobody enrolled: `fogguard provision enrol` shows it") from error
         if "private key file" in str(error):
@@ -102,7 +114,8 @@ def _explained(device: Device, known_hosts: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or "the connection was closed"
+    known = getattr(error, "strerror", None) or getattr(error, "text", None)
+    return known or str(error) or "the connection was closed"
 
 
 class HostKey(NamedTuple):
@@ -117,9 +130,7 @@ def fetch_host_key(device: Device, known_hosts: Path) -> HostKey:
     """Ask a device for its host key, without logging in; raises RemoteError."""
     with contextlib.ExitStack() as stack, _explained(device, known_hosts):
         if device.jump:
-            gateway = _connection(device, known_hosts).gateway
-            stack.callback(gateway.close)
-            gateway.open()
+            gateway = stack.enter_context(_opened(jump_of(device), known_hosts))
             sock = gateway.transport.open_channel("direct-tcpip", (device.address, device.port), ("", 0))
         else:
             sock = socket.create_connection((device.address, device.port), timeout=CONNECT_S)

@@ -4,20 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from broker.errors import FailureFound
-from provisioning.connection import HostKey, fetch_host_key
-from provisioning.hosts import Login
+from provisioning.connection import HostKey, fetch_host_key, jump_of
 from provisioning.inventory import Device, InventoryError
 from provisioning.pki import write_whole
 
 
 def jumps_of(devices: dict[str, Device]) -> dict[str, Device]:
     """Return the machines that devices are reached through: their keys are pinned first."""
-    found: dict[str, Device] = {}
-    for device in devices.values():
-        if device.jump:
-            login = Login.parse(device.jump, "jump")
-            found[device.jump] = Device(address=login.host, port=login.port, user=login.user, key=device.key)
-    return found
+    return {device.jump: jump_of(device) for device in devices.values() if device.jump}
 
 
 def enrol(device: Device, known_hosts: Path, accept: Callable[[HostKey], bool]) -> HostKey:

@@ -98,8 +98,6 @@ class Remote:
         """End the connection, from whatever thread: what goes on over it fails, and nothing more is begun."""
         self._is_closed = True
         self._connection.close()
-        if isinstance(self._connection.gateway, Connection):
-            self._connection.gateway.close()
 
     def run(
         self,

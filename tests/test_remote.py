@@ -1,20 +1,25 @@
 """Devices on SSH, with a real sshd: who is believed, what arrives whole, and what is said when it does not."""
 
+import contextlib
 import hashlib
 import io
 import socket
 import stat
 import subprocess
+import threading
 from pathlib import Path
 
 import msgspec
+import paramiko
 import pytest
 from secured import free_port
 from sshd import new_key, running_sshd
 
 from broker.errors import FailureFound
+from provisioning import connection
 from provisioning.connection import connect, fetch_host_key
 from provisioning.enrolment import enrol
+from provisioning.inventory import Device
 from provisioning.remote import RemoteError
 
 
@@ -128,7 +133,63 @@ def test_a_jump_host_is_gone_through_and_pinned_as_well(device, known, tmp_path)
         enrol(behind, known, lambda key: True)
         with connect(behind, known) as remote:
             assert remote.run("echo through").out == "through\n"
+        nobody = msgspec.structs.replace(behind, port=free_port())
+        with pytest.raises(RemoteError, match=rf"{nobody.port} behind {behind.jump} \(Connect"), connect(nobody, known):
+            pass
         pinned = [line for line in known.read_text().splitlines() if str(device.port) not in line]
         known.write_text("\n".join(pinned) + "\n")
-        with pytest.raises(RemoteError, match="nobody enrolled"), connect(behind, known):
+        with pytest.raises(RemoteError, match=f"{device.port} has a host key nobody enrolled"), connect(behind, known):
             pass
+
+
+class _Stuck(paramiko.ServerInterface):
+    """Lets everybody in, and falls silent as soon as somebody wants to go on."""
+
+    def __init__(self):
+        self.over = threading.Event()
+
+    def get_allowed_auths(self, username):
+        return "publickey"
+
+    def check_auth_publickey(self, username, key):
+        return paramiko.AUTH_SUCCESSFUL
+
+    def check_channel_direct_tcpip_request(self, *where):
+        self.over.wait(30)
+        return paramiko.OPEN_FAILED_CONNECT_FAILED
+
+
+@pytest.fixture
+def stuck_jump(tmp_path):
+    """A device behind a jump that loses its power when it is asked to go there."""
+    key, host_key = new_key(tmp_path / "id"), new_key(tmp_path / "host_key")
+    server, transports = _Stuck(), []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    transports.append(paramiko.Transport(listener.accept()[0]))
+                    transports[-1].add_server_key(paramiko.Ed25519Key(filename=str(host_key)))
+                    transports[-1].start_server(server=server)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = listener.getsockname()[1]
+        yield Device(address="127.0.0.1", user="pi", key=str(key), jump=f"pi@127.0.0.1:{port}")
+        listener.shutdown(socket.SHUT_RDWR)
+    server.over.set()
+    for transport in transports:
+        transport.close()
+    thread.join()
+
+
+def test_a_jump_that_loses_its_power_is_not_waited_for(stuck_jump, tmp_path, monkeypatch):
+    monkeypatch.setattr(connection, "_CHANNEL_S", 1)
+    file = tmp_path / "known_hosts"
+    enrol(connection.jump_of(stuck_jump), file, lambda key: True)
+    sentence = rf"nothing answers on SSH at 127\.0\.0\.1 port 22 behind {stuck_jump.jump} \(Timeout"
+    with pytest.raises(RemoteError, match=sentence), connect(stuck_jump, file):
+        pass
+    with pytest.raises(RemoteError, match=sentence):
+        fetch_host_key(stuck_jump, file)
