@@ -11,7 +11,7 @@ from provisioning.doctor import chosen_python
 from provisioning.facts import Facts, Python
 from provisioning.inventory import Inventory
 from provisioning.own_wheel import OwnWheel, read_wheel
-from provisioning.pki import BROKER
+from provisioning.pki import BROKER, CA, renewal
 from provisioning.plan import Wanted
 from provisioning.release import Release, release_of
 from provisioning.units import Files, agent_files, broker_files, service_of
@@ -94,10 +94,10 @@ def _require_certificates(pki: Path, inventory: Inventory, bundle: Bundle) -> No
     if (fleet := fleet_of(load_certificate(pki / "ca.crt"))) != inventory.fleet:
         raise PkiError(f"{pki} is of the fleet {fleet!r}, the inventory's is {inventory.fleet!r}")
     live = [name for name, place in inventory.sources.items() if place.is_live]
-    for name in ("ca", BROKER, *bundle.manifest.nodes, *live):
+    for name in (CA, BROKER, *bundle.manifest.nodes, *live):
         end = load_certificate(pki / f"{name}.crt").not_valid_after_utc
         if end <= now():
-            raise PkiError(f"{pki / name}.crt expired on {end.date()}: remove it, and run `fogguard pki init` again")
+            raise PkiError(f"{pki / name}.crt expired on {end.date()}: {renewal(name)}")
     if lacking(load_certificate(pki / "broker.crt"), alternatives([inventory.broker_host])):
         raise PkiError(
             f"{pki}/broker.crt is not for {inventory.broker_host}: remove it, and run `fogguard pki init {pki} "

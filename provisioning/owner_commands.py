@@ -49,7 +49,7 @@ def pki_init(
 
     from benchmarks.terminal import say
     from edge_agent.bundle import load
-    from provisioning.pki import init
+    from provisioning.pki import init, renewal
 
     if bundle and nodes:
         raise FogError("--bundle names the nodes already: leave out --nodes")
@@ -58,7 +58,7 @@ def pki_init(
     found = init(folder, fleet, names, host or ())
     say(f"{folder}: made {', '.join(found.made) or 'nothing'}; {len(found.kept)} files were there")
     for name in found.expiring:
-        say(f"{name}.crt ends on {found.expires[name]}: remove it, and run this again")
+        say(f"{name}.crt ends on {found.expires[name]}: {renewal(name)}")
     write(json, msgspec.to_builtins(found))
 
 

@@ -45,8 +45,9 @@ OBSERVER: Final = "observer"
 ROLES: Final = (OPERATOR, FEEDER, WATCHER, WITNESS, OBSERVER)
 """Commands nodes; stands for all sensors and hears the answers; hears everything, for eyes and for measurements."""
 BROKER: Final = "broker"
-_CA, _SIGNING = "ca", "signing"
-_RESERVED: Final = frozenset({*ROLES, BROKER, _SIGNING, _CA})
+CA: Final = "ca"
+_SIGNING = "signing"
+_RESERVED: Final = frozenset({*ROLES, BROKER, _SIGNING, CA})
 _ALWAYS_NAMED: Final = ("localhost", "127.0.0.1", "::1")
 SOON: Final = datetime.timedelta(days=60)
 
@@ -59,6 +60,13 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     kept: list[str]
     expires: dict[str, str]
     expiring: list[str]
+
+
+def renewal(name: str) -> str:
+    """Return what to do about a certificate that ends."""
+    if name == CA:  # all others are worth nothing without it
+        return "make a new folder with `fogguard pki init`, name it in fleet.toml, and sign the bundle with its key"
+    return "remove it, and run `fogguard pki init` again"
 
 
 def init(folder: Path, fleet: str, names: Sequence[str], hosts: Iterable[str] = ()) -> Inventory:
@@ -93,10 +101,10 @@ class _Folder:
         self._kept: list[str] = []
 
     def fill(self, clients: Sequence[str], served: Alternatives) -> Inventory:
-        names = [_CA, BROKER, *clients]
+        names = [CA, BROKER, *clients]
         self._require_sound(names, served)
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        authority_key = self._key(_CA)
+        authority_key = self._key(CA)
         if self._is_missing("ca.crt"):
             self._write("ca.crt", new_authority(self._fleet, authority_key))
         authority = load_certificate(self._path / "ca.crt")
@@ -126,7 +134,7 @@ class _Folder:
             if not (self._path / f"{name}.key").exists():
                 rest = f"{name}.pub" if name == _SIGNING else f"{name}.crt"
                 raise PkiError(f"{self._path}: {name}.key is missing, but {rest} is there: put the key back")
-        authority = there.get(_CA)
+        authority = there.get(CA)
         if authority is None and there:
             raise PkiError(f"{self._path}: ca.crt is missing, but {min(there)}.crt is there: put it back")
         for name, certificate in there.items():
