@@ -186,21 +186,20 @@ def load_inventory(path: Path) -> Inventory:
     except msgspec.ValidationError as error:
         raise InventoryError(f"{path}: {_located(str(error), said)}") from error
     _require_sound(path, file)
-    folder = path.resolve().parent
-    known_hosts = folder / Path(file.known_hosts).expanduser()
+    known_hosts = Path(_resolved(path, file.known_hosts))
     if known_hosts.is_dir():
         raise InventoryError(f"{path}: known_hosts {file.known_hosts!r} is a folder: name a file, new or not")
     devices = {
-        name: msgspec.structs.replace(each, key=_resolved(folder, each.key), wheel=_resolved(folder, each.wheel))
+        name: msgspec.structs.replace(each, key=_resolved(path, each.key), wheel=_resolved(path, each.wheel))
         for name, each in file.devices.items()
     }
     return Inventory(
         fleet=file.fleet,
         devices=devices,
         broker=file.broker,
-        sources={name: _source_resolved(folder, each) for name, each in file.sources.items()},
+        sources={name: _source_resolved(path, each) for name, each in file.sources.items()},
         known_hosts=known_hosts,
-        pki=folder / Path(file.pki).expanduser() if file.pki else None,
+        pki=Path(_resolved(path, file.pki)) if file.pki else None,
     )
 
 
@@ -229,8 +228,12 @@ def with_wheels(inventory: Inventory, wheels: Mapping[str, Path]) -> Inventory:
     return replace(inventory, devices={**inventory.devices, **own})
 
 
-def _resolved(folder: Path, file: str) -> str:
-    return str(folder / Path(file).expanduser()) if file else ""
+def _resolved(path: Path, file: str) -> str:
+    """Return where a file is that the inventory at `path` names; raises InventoryError."""
+    try:
+        return str(path.resolve().parent / Path(file).expanduser()) if file else ""
+    except RuntimeError as error:
+        raise InventoryError(f"{path}: {file!r}: there is no such user here: write the whole path") from error
 
 
 def _require_sound(path: Path, file: File) -> None:
@@ -263,10 +266,10 @@ def _require_sound(path: Path, file: File) -> None:
         raise InventoryError(f"{path}: two devices have the address {twice[0]} port {twice[1]}")
 
 
-def _source_resolved(folder: Path, place: Place) -> Place:
+def _source_resolved(path: Path, place: Place) -> Place:
     """Return a source with the paths of this machine made whole: what is brought along is read here."""
-    here = {name: _resolved(folder, str(place.options[name])) for name in brought(place)}
-    wheels = tuple(_resolved(folder, wheel) for wheel in place.wheels)
+    here = {name: _resolved(path, str(place.options[name])) for name in brought(place)}
+    wheels = tuple(_resolved(path, wheel) for wheel in place.wheels)
     return msgspec.structs.replace(place, options={**place.options, **here}, wheels=wheels)
 
 

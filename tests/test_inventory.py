@@ -71,6 +71,13 @@ def test_paths_are_relative_to_the_file_and_the_broker_is_where_its_device_is(wr
         ('address = "10.0.0.1"', 'address = "10.0.0.256"', r"devices\.e1\.address '10\.0\.0\.256': write"),
         ('address = "10.0.0.1"', 'address = "[fd00::1]"', r"devices\.e1\.address '\[fd00::1\]': .*without brackets"),
         ("port = 1883", 'port = 1883\naddress = "mqtt://10.0.0.9"', r"broker\.address 'mqtt://10\.0\.0\.9': write"),
+        ('key = "keys/id"', 'key = "~nobody-here/id"', r"fleet\.toml: '~nobody-here/id': there is no such user"),
+        (
+            'fleet = "house"',
+            'fleet = "house"\nknown_hosts = "~nobody-here/k"',
+            r"'~nobody-here/k': there is no such",
+        ),
+        ('fleet = "house"', 'fleet = "house"\npki = "~nobody-here/pki"', r"'~nobody-here/pki': there is no such user"),
         ('key = "keys/id"', 'jump = "bastion"', r"devices\.e1\.jump 'bastion': write USER@HOST"),
         ('key = "keys/id"', 'jump = "pi@fd00::1"', r"devices\.e1\.jump 'pi@fd00::1': write"),
     ],
