@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 
 import paramiko
 from fabric import Config, Connection
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
 from provisioning.hosts import Login
-from provisioning.inventory import Device
+from provisioning.inventory import Device, InventoryError
 from provisioning.remote import CONNECT_S, Remote, RemoteError
 
 _DEAD_MS: Final = 5_000
@@ -46,6 +47,26 @@ def jump_of(device: Device) -> Device:
     """Return the machine that a device is reached through."""
     login = Login.parse(device.jump, "jump")
     return Device(address=login.host, port=login.port, user=login.user, key=device.key)
+
+
+def require_readable(known_hosts: Path) -> None:
+    """Raise InventoryError unless each line of a `known_hosts`, if it is there, is one."""
+    try:
+        lines = known_hosts.read_text(encoding="utf-8").splitlines() if known_hosts.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise InventoryError(f"{known_hosts}: cannot be read ({reason}): repair it, or remove it and enrol") from error
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line and not line.startswith("#") and not _is_host_key(line):
+            raise InventoryError(f"{known_hosts}: line {number} is no host key: remove it, and enrol its device again")
+
+
+def _is_host_key(line: str) -> bool:
+    try:
+        HostKeyEntry.from_line(line)
+    except (InvalidHostKey, paramiko.SSHException, ValueError):
+        return False
+    return len(line.split()) >= 3
 
 
 def _notice_death(connection: Connection) -> None:
@@ -127,7 +148,8 @@ class HostKey(NamedTuple):
 
 
 def fetch_host_key(device: Device, known_hosts: Path) -> HostKey:
-    """Ask a device for its host key, without logging in; raises RemoteError."""
+    """Ask a device for its host key, without logging in; raises RemoteError, or InventoryError before it asks."""
+    require_readable(known_hosts)
     with contextlib.ExitStack() as stack, _explained(device, known_hosts):
         if device.jump:
             gateway = stack.enter_context(_opened(jump_of(device), known_hosts))

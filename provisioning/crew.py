@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from broker.errors import FogError
+from provisioning.connection import require_readable
 from provisioning.deployment import Deployment
 from provisioning.errand import Errand, StepReport
 from provisioning.inventory import Inventory
@@ -44,6 +45,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class Crew:
     """An errand for each device, their connections open until the block ends.
 
+    The block begins with a look at `known_hosts`: raises InventoryError if it cannot be read.
+
     Args:
         inventory: The fleet.
         names: Its devices that take part.
@@ -60,6 +63,7 @@ class Crew:
         self.failed: dict[str, FogError] = {}
 
     def __enter__(self) -> "Crew":
+        require_readable(self.inventory.known_hosts)
         return self
 
     def __exit__(

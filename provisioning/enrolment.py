@@ -17,7 +17,8 @@ def jumps_of(devices: dict[str, Device]) -> dict[str, Device]:
 def enrol(device: Device, known_hosts: Path, accept: Callable[[HostKey], bool]) -> HostKey:
     """Add a device's host key to `known_hosts` if it is new and `accept` says so.
 
-    Raises RemoteError if it does not answer, FailureFound if its key is refused or another than the one pinned.
+    Raises RemoteError if it does not answer, FailureFound if its key is refused or another than the one pinned,
+    InventoryError if `known_hosts` cannot be read or written.
     """
     key = fetch_host_key(device, known_hosts)
     if key.state == "changed":
@@ -28,9 +29,11 @@ def enrol(device: Device, known_hosts: Path, accept: Callable[[HostKey], bool]) 
     if key.state == "new":
         if not accept(key):
             raise FailureFound(f"{device.address}: its key {key.fingerprint} was not accepted")
-        before = known_hosts.read_bytes() if known_hosts.exists() else b""
+        before = known_hosts.read_text(encoding="utf-8") if known_hosts.exists() else ""
+        if before and not before.endswith("\n"):  # as some editors leave it
+            before += "\n"
         try:
-            write_whole(known_hosts, before + key.line.encode(), 0o644)
+            write_whole(known_hosts, (before + key.line).encode(), 0o644)
         except OSError as error:
             raise InventoryError(f"{known_hosts}: cannot be written ({error.strerror})") from error
     return key

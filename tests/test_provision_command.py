@@ -57,6 +57,23 @@ def test_devices_that_do_not_answer_are_one_sentence_each_and_exit_code_1(foggua
     assert not (tmp_path / "known_hosts").exists()
 
 
+@pytest.mark.parametrize(
+    ("pinned", "sentence"),
+    [
+        (b"# mine\n10.0.0.7 ssh-ed25519 AAAAC3NzaC1lZDI1\n", "known_hosts: line 2 is no host key: remove it, and"),
+        (b"# K\xfcche\n", "known_hosts: cannot be read (not UTF-8)"),
+    ],
+)
+def test_host_keys_that_somebody_damaged_are_one_sentence_and_exit_code_2(fogguard_here, tmp_path, pinned, sentence):
+    device = '[devices.e1]\naddress = "127.0.0.1"\nport = 9\nuser = "pi"\nnode = "e1"\n'
+    (tmp_path / "f.toml").write_text(f'fleet = "house"\n[broker]\ndevice = "e1"\nport = 1883\n{device}')
+    (tmp_path / "known_hosts").write_bytes(pinned)
+    for verb in ("enrol", "doctor", "status", "rollback"):
+        done = fogguard_here("provision", verb, "f.toml")
+        assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
+    assert (tmp_path / "known_hosts").read_bytes() == pinned
+
+
 def test_host_keys_are_pinned_only_when_somebody_says_so(fogguard, tmp_path, bundle):
     with running_sshd(tmp_path) as device:
         dead = [word for word in DEVICES if "e1=" not in word]

@@ -17,9 +17,9 @@ from sshd import new_key, running_sshd
 
 from broker.errors import FailureFound
 from provisioning import connection
-from provisioning.connection import connect, fetch_host_key
+from provisioning.connection import connect, fetch_host_key, require_readable
 from provisioning.enrolment import enrol
-from provisioning.inventory import Device
+from provisioning.inventory import Device, InventoryError
 from provisioning.remote import RemoteError
 
 
@@ -76,6 +76,27 @@ def test_a_changed_host_key_is_refused_by_everything(device, known, tmp_path):
         with pytest.raises(FailureFound, match="another key than the one enrolled"):
             enrol(impostor, known, lambda key: True)
     assert known.read_text() == lines.replace(str(device.port), str(impostor.port))
+
+
+def test_a_line_of_known_hosts_that_was_cut_is_told_or_believes_nobody(device, known):
+    line = known.read_text().strip()
+    told = 0
+    for end in range(1, len(line)):
+        known.write_text(line[:end])
+        try:
+            require_readable(known)
+        except InventoryError as error:
+            told += "line 1 is no host key: remove it" in str(error)
+        else:  # paramiko pads what is left of a key with zeros
+            assert fetch_host_key(device, known).state == "changed"
+    assert told > len(line) / 2
+
+
+def test_a_host_key_gets_a_line_of_its_own_behind_one_that_an_editor_left_open(device, known):
+    lines = known.read_text()
+    known.write_text(f"# {device.address}")
+    assert enrol(device, known, lambda key: True).state == "new"
+    assert known.read_text() == f"# {device.address}\n{lines}"
 
 
 def test_what_does_not_answer_is_one_sentence(device, known, tmp_path):
