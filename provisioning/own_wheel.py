@@ -68,7 +68,7 @@ def read_wheel(file: Path) -> OwnWheel:
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise WheelError(f"{file}: cannot be read ({error.strerror})") from error
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise WheelError(f"{file}: is not a whole wheel ({error}): copy it again") from error
     if not brings_it:
         raise WheelError(f"{file}: brings no {PACKAGE}: it is the only package that a device may have of your own")

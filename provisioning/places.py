@@ -8,6 +8,7 @@ goes past it. Its service has the rights of every agent of ours, so it sees no h
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -21,6 +22,7 @@ from edge_agent.sources import BUILT_IN, find, rate_of
 
 _UNSEEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
 _GROUP: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_TAKEN: Final = ((), ("broker",), ("edge_agent",))  # the first is that of "."
 _MAX_WHEEL_BYTES: Final = 256 << 20
 
 
@@ -97,10 +99,10 @@ def wheel_files(wheel: Path, arch: str) -> dict[str, bytes]:
             files = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
     except OSError as error:
         raise SourcesError(f"{wheel}: cannot be read ({error.strerror})") from error
-    except zipfile.BadZipFile as error:
-        raise SourcesError(f"{wheel}: not a wheel ({error})") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:  # by where it is damaged
+        raise SourcesError(f"{wheel}: is not a whole wheel ({str(error) or 'it is cut'}): copy it again") from error
     for name in files:
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\n" in name or path.parts[0] in ("broker", "edge_agent"):
+        if path.is_absolute() or ".." in path.parts or "\n" in name or path.parts[:1] in _TAKEN:
             raise SourcesError(f"{wheel}: {name!r} does not belong into a wheel")
     return files

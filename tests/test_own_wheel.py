@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,16 @@ def test_what_is_no_wheel_of_onnxruntime_is_refused_in_a_sentence(wheel, wheels,
     (paho,) = wheels.glob("paho_mqtt-*.whl")
     with pytest.raises(WheelError, match="brings no onnxruntime"):
         read_wheel(paho)
+
+
+def test_a_wheel_that_asks_for_another_kind_of_zip_is_not_taken_for_a_bug(tmp_path):
+    strange = zipfile.ZipInfo("onnxruntime/__init__.py")
+    strange.extract_version = 255
+    file = tmp_path / "onnxruntime-1-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(strange, "")
+    with pytest.raises(WheelError, match=r"is not a whole wheel \(zip file version 25\.5\)"):
+        read_wheel(file)
 
 
 @pytest.mark.slow

@@ -200,8 +200,23 @@ def test_what_is_no_wheel_for_this_device_is_refused(tmp_path, name, files, sent
     with pytest.raises(SourcesError, match="cannot be read"):
         wheel_files(tmp_path / "none-1.0-py3-none-any.whl", "aarch64")
     (tmp_path / "bad-1.0-py3-none-any.whl").write_bytes(b"x")
-    with pytest.raises(SourcesError, match="not a wheel"):
+    with pytest.raises(SourcesError, match="not a whole wheel"):
         wheel_files(tmp_path / "bad-1.0-py3-none-any.whl", "aarch64")
+
+
+def test_a_wheel_that_is_damaged_anywhere_is_one_sentence_or_taken(tmp_path):
+    file, told = tmp_path / "shed-1.0-py3-none-any.whl", set()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("shed.py", SHED["shed.py"] * 9)
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        for damage in (0x01, 0x10, 0xFF):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ damage]) + whole[place + 1 :])
+            try:
+                wheel_files(file, "aarch64")
+            except SourcesError as error:
+                told.add(str(error))
+    assert any("invalid" in sentence for sentence in told)  # zlib's word
 
 
 def test_a_wheel_of_this_processor_is_taken(tmp_path):
