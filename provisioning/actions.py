@@ -1,7 +1,7 @@
 """What `fogguard provision` does with a fleet: examine it, plan, apply, ask how it is, go back."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from edge_agent.bundle import Bundle
@@ -123,18 +123,20 @@ def rollback(inventory: Inventory, names: Iterable[str], password: str, say: Say
                 f"({found or 'none answers'}): apply that bundle instead"
             )
         nodes = {name: found for name, found in facts.items() if inventory.devices[name].node}
-        if not all(is_exchangeable(found, found.previous_base) for found in nodes.values()):
+        sink = sink_to_return_by(nodes.values())
+        if not sink:
             crew.each(lambda errand: errand.go_back(facts[errand.name].previous))
-        elif exchange(crew, {name: (each.current, each.previous) for name, each in nodes.items()}, _sink(nodes)):
+        elif exchange(crew, {name: (each.current, each.previous) for name, each in nodes.items()}, sink):
             beside = {name: services for name in nodes if (services := _beside(inventory, name))}
             crew.each(lambda errand: errand.start(beside[errand.name]), beside)
             crew.each(lambda errand: errand.go_back(facts[errand.name].previous), facts.keys() - nodes.keys())
         return crew.report({name: f"back on bundle {bundle}" for name, bundle in bundles.items()})
 
 
-def _sink(nodes: Mapping[str, Facts]) -> str:
-    (sink,) = {found.sink for found in nodes.values()}
-    return sink
+def sink_to_return_by(nodes: Collection[Facts]) -> str:
+    """Return the sink of nodes whose agents can all go on with what they ran before, or nothing if they cannot."""
+    sinks = {found.sink for found in nodes}
+    return sinks.pop() if len(sinks) == 1 and all(is_exchangeable(each, each.previous_base) for each in nodes) else ""
 
 
 def _beside(inventory: Inventory, device: str) -> list[str]:
