@@ -94,6 +94,15 @@ def test_the_inventory_says_how_to_reach_each_device(tmp_path):
     assert f"{f1.address} ssh-ed25519 AAAAf1\n" in (tmp_path / "known_hosts").read_text()
 
 
+@pytest.mark.parametrize("name", ["fleet.toml", "known_hosts", "id_ed25519", "id_ed25519.pub"])
+def test_a_file_that_is_not_the_lab_s_is_neither_overwritten_nor_removed(tmp_path, name):
+    lab = lab_of(fleet=str(tmp_path / "fleet.toml"))
+    store.require_vacant(lab)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(FogError, match=rf"{name} is there already"):
+        store.require_vacant(lab)
+
+
 def test_a_device_boots_in_its_own_namespaces_with_the_base_below_its_disk(tmp_path):
     lab = lab_of()
     places = Places(tmp_path / "base", tmp_path / "d1", (Path("/sys/fs/cgroup/fogguard-lab/d1"),))

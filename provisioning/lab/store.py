@@ -14,6 +14,7 @@ from provisioning.pki import write_whole
 
 _STATE = "lab.json"
 KEY, KNOWN_HOSTS = "id_ed25519", "known_hosts"
+_BESIDE = (KNOWN_HOSTS, KEY, f"{KEY}.pub")
 _ARCH = {"amd64": "x86_64", "arm64": "aarch64"}
 PORT = 1883
 
@@ -60,7 +61,7 @@ def keep(lab: Lab) -> None:
 def forget(lab: Lab) -> None:
     """Remove all that was written for a lab; its folders too, when nothing else is in them."""
     fleet = Path(lab.fleet)
-    for file in (fleet, fleet.with_name(KNOWN_HOSTS), fleet.with_name(KEY), fleet.with_name(f"{KEY}.pub")):
+    for file in _written(fleet):
         file.unlink(missing_ok=True)
     shutil.rmtree(folder_of(lab.name))
     for folder in (fleet.parent, folder_of(lab.name).parent):
@@ -70,10 +71,14 @@ def forget(lab: Lab) -> None:
 
 def require_vacant(lab: Lab) -> None:
     """Raise LabError if a file that the lab would write is there already."""
-    fleet = Path(lab.fleet)
-    for file in (fleet, fleet.with_name(KNOWN_HOSTS), fleet.with_name(KEY)):
+    for file in _written(Path(lab.fleet)):
         if file.exists():
             raise LabError(f"{file} is there already: choose another place with --fleet, or remove it")
+
+
+def _written(fleet: Path) -> list[Path]:
+    """Return the files that a lab writes beside its inventory, and that first of all."""
+    return [fleet, *map(fleet.with_name, _BESIDE)]
 
 
 def write_fleet(lab: Lab, host_keys: dict[str, str]) -> None:
