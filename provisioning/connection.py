@@ -7,7 +7,7 @@ import base64
 import contextlib
 import hashlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,7 +15,7 @@ import paramiko
 from fabric import Config, Connection
 from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
-from provisioning.hosts import Login
+from provisioning.hosts import KnownHosts, Login
 from provisioning.inventory import Device, InventoryError
 from provisioning.remote import CONNECT_S, Remote, RemoteError
 
@@ -25,14 +25,14 @@ _CHANNEL_S: Final = 10
 
 
 @contextlib.contextmanager
-def connect(device: Device, known_hosts: Path, password: str = "") -> Iterator[Remote]:
+def connect(device: Device, known_hosts: KnownHosts, password: str = "") -> Iterator[Remote]:
     """Yield a connection to a device; raises RemoteError."""
     with _opened(device, known_hosts) as connection, contextlib.closing(Remote(connection, device, password)) as remote:
         yield remote
 
 
 @contextlib.contextmanager
-def _opened(device: Device, known_hosts: Path) -> Iterator[Connection]:
+def _opened(device: Device, known_hosts: KnownHosts) -> Iterator[Connection]:
     """Yield an open connection that believes nobody but `known_hosts`, and goes by the device's jump if it has one."""
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(_opened(jump_of(device), known_hosts)) if device.jump else None
@@ -69,6 +69,12 @@ def _is_host_key(line: str) -> bool:
     return len(line.split()) >= 3
 
 
+def _pinned(device: Device, known_hosts: KnownHosts) -> Mapping[str, paramiko.PKey]:
+    """Return the host keys that a device is believed by, one of a kind."""
+    keys = paramiko.HostKeys(str(known_hosts.file) if known_hosts.file.exists() else None)
+    return keys.lookup(known_hosts.name_of(device.place, device.jump_place)) or {}
+
+
 def _notice_death(connection: Connection) -> None:
     """Let a connection whose other end has lost its power end by itself, in seconds and not in minutes."""
     connection.transport.set_keepalive(2)
@@ -77,7 +83,7 @@ def _notice_death(connection: Connection) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_MS)
 
 
-def _connection(device: Device, known_hosts: Path, gateway: Connection | None) -> Connection:
+def _connection(device: Device, known_hosts: KnownHosts, gateway: Connection | None) -> Connection:
     """Return a connection that is not open yet."""
     connection = Connection(
         device.address,
@@ -93,14 +99,14 @@ def _connection(device: Device, known_hosts: Path, gateway: Connection | None) -
             **({"key_filename": device.key, "look_for_keys": False, "allow_agent": False} if device.key else {}),
         },
     )
-    if known_hosts.exists():
-        connection.client.load_host_keys(str(known_hosts))
+    for kind, pinned in _pinned(device, known_hosts).items():
+        connection.client.get_host_keys().add(device.place, kind, pinned)
     connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
     return connection
 
 
 @contextlib.contextmanager
-def _explained(device: Device, known_hosts: Path) -> Iterator[None]:
+def _explained(device: Device, known_hosts: KnownHosts) -> Iterator[None]:
     """Turn what goes wrong while connecting into one sentence."""
     where = f"{device.address} port {device.port}{f' behind {device.jump}' if device.jump else ''}"
     try:
@@ -108,7 +114,7 @@ def _explained(device: Device, known_hosts: Path) -> Iterator[None]:
     except paramiko.BadHostKeyException as error:
         raise RemoteError(
             f"{where} shows another host key than the one enrolled ({fingerprint(error.key)}): somebody stands "
-            f"between, or it was set up anew; then remove its line from {known_hosts} and enrol it again"
+            f"between, or it was set up anew; then remove its line from {known_hosts.file} and enrol it again"
         ) from error
     except paramiko.PasswordRequiredException as error:
         raise RemoteError(
@@ -147,9 +153,9 @@ class HostKey(NamedTuple):
     state: str  # "new", "known" or "changed"
 
 
-def fetch_host_key(device: Device, known_hosts: Path) -> HostKey:
+def fetch_host_key(device: Device, known_hosts: KnownHosts) -> HostKey:
     """Ask a device for its host key, without logging in; raises RemoteError, or InventoryError before it asks."""
-    require_readable(known_hosts)
+    require_readable(known_hosts.file)
     with contextlib.ExitStack() as stack, _explained(device, known_hosts):
         if device.jump:
             gateway = stack.enter_context(_opened(jump_of(device), known_hosts))
@@ -160,10 +166,9 @@ def fetch_host_key(device: Device, known_hosts: Path) -> HostKey:
         stack.callback(transport.close)
         transport.start_client(timeout=CONNECT_S)
         key = transport.get_remote_server_key()
-    name = device.address if device.port == 22 else f"[{device.address}]:{device.port}"
-    known = paramiko.HostKeys(str(known_hosts) if known_hosts.exists() else None).lookup(name)
-    of_kind = known.get(key.get_name()) if known else None
-    state = "new" if not known else "known" if of_kind == key else "changed"
+    known = _pinned(device, known_hosts)
+    state = "new" if not known else "known" if known.get(key.get_name()) == key else "changed"
+    name = known_hosts.name_of(device.place, device.jump_place)
     return HostKey(f"{name} {key.get_name()} {key.get_base64()}\n", fingerprint(key), state)
 
 

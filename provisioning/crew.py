@@ -63,7 +63,7 @@ class Crew:
         self.failed: dict[str, FogError] = {}
 
     def __enter__(self) -> "Crew":
-        require_readable(self.inventory.known_hosts)
+        require_readable(self.inventory.known_hosts.file)
         return self
 
     def __exit__(

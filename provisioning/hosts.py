@@ -2,7 +2,8 @@
 
 import re
 from ipaddress import ip_address
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,12 +33,33 @@ def require_host(text: str, where: str) -> None:
         )
 
 
+def place_of(host: str, port: int) -> str:
+    """Return what OpenSSH calls a machine in a `known_hosts`."""
+    return host if port == 22 else f"[{host}]:{port}"
+
+
+class KnownHosts(NamedTuple):
+    """Where host keys are pinned, and the places there that several machines have, behind one jump and another."""
+
+    file: Path
+    shared: frozenset[str] = frozenset()
+
+    def name_of(self, place: str, jump: str) -> str:
+        """Return the name of a machine there: its place, and which jump leads to it only if others have that place."""
+        return f"{place}%{jump}" if jump and place in self.shared else place
+
+
 class Login(msgspec.Struct, frozen=True):
     """`USER@HOST[:PORT]`, with an IPv6 address in brackets."""
 
     user: str
     host: str
     port: int
+
+    @property
+    def place(self) -> str:
+        """Where that is, by the name in a `known_hosts`."""
+        return place_of(self.host, self.port)
 
     @classmethod
     def parse(cls, text: str, what: str) -> "Login":

@@ -33,7 +33,7 @@ Paths of this machine are relative to the file.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -46,7 +46,7 @@ from broker.topics import require_name
 from edge_agent.bundle import Manifest
 from edge_agent.config import require_provider
 from edge_agent.provider import CPU, Provider, provider_of
-from provisioning.hosts import Login, require_host
+from provisioning.hosts import KnownHosts, Login, place_of, require_host
 from provisioning.pki import write_whole
 from provisioning.places import Place, brought, require_groups, require_sources
 from provisioning.plug import Plug, parse_plug
@@ -82,6 +82,16 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     groups: tuple[str, ...] = ()
     plug: str = ""
 
+    @property
+    def place(self) -> str:
+        """Where it is, by the name in a `known_hosts`."""
+        return place_of(self.address, self.port)
+
+    @property
+    def jump_place(self) -> str:
+        """Where the machine is that leads there, or nothing."""
+        return Login.parse(self.jump, "jump").place if self.jump else ""
+
 
 class BrokerPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Which device carries the broker, and how the others reach it if not by that device's address."""
@@ -110,7 +120,7 @@ class Inventory:
     devices: Mapping[str, Device]
     broker: BrokerPlace
     sources: Mapping[str, Place]
-    known_hosts: Path
+    known_hosts: KnownHosts
     pki: Path | None
 
     @property
@@ -198,7 +208,7 @@ def load_inventory(path: Path) -> Inventory:
         devices=devices,
         broker=file.broker,
         sources={name: _source_resolved(path, each) for name, each in file.sources.items()},
-        known_hosts=known_hosts,
+        known_hosts=KnownHosts(known_hosts, _shared(devices.values())),
         pki=Path(_resolved(path, file.pki)) if file.pki else None,
     )
 
@@ -261,9 +271,16 @@ def _require_sound(path: Path, file: File) -> None:
     if file.broker.address:
         require_host(file.broker.address, f"{path}: broker.address")
     require_sources(path, file.sources)
-    places = [(device.address, device.port, device.jump) for device in file.devices.values()]
-    if twice := next((place for place in places if places.count(place) > 1), None):
-        raise InventoryError(f"{path}: two devices have the address {twice[0]} port {twice[1]}")
+    places = [(device.place, device.jump_place) for device in file.devices.values()]
+    if twice := [each for each in file.devices.values() if places.count((each.place, each.jump_place)) > 1]:
+        raise InventoryError(f"{path}: two devices have the address {twice[0].address} port {twice[0].port}")
+
+
+def _shared(devices: Collection[Device]) -> frozenset[str]:
+    """Return the places of more machines than one."""
+    machines = {(each.place, each.jump_place) for each in devices} | {(each.jump_place, "") for each in devices}
+    places = [place for place, _ in machines]
+    return frozenset(place for place in places if places.count(place) > 1)
 
 
 def _source_resolved(path: Path, place: Place) -> Place:

@@ -41,7 +41,7 @@ def test_paths_are_relative_to_the_file_and_the_broker_is_where_its_device_is(wr
     found = load_inventory(written('pki = "pki"\n' + GOOD))
     assert found.devices["e1"].key == str(tmp_path / "keys/id")
     assert found.devices["cloud"].key == ""
-    assert found.known_hosts == tmp_path / "known_hosts"
+    assert found.known_hosts.file == tmp_path / "known_hosts"
     assert (found.pki, found.broker_url) == (tmp_path / "pki", "mqtts://10.0.0.9:1883")
     assert load_inventory(written(GOOD)).broker_url == "mqtt://10.0.0.9:1883"
 
@@ -104,6 +104,37 @@ def test_an_inventory_written_on_windows_is_read(tmp_path):
 def test_a_folder_of_host_keys_is_one_sentence(written):
     with pytest.raises(InventoryError, match=r"known_hosts '\.' is a folder"):
         load_inventory(written('known_hosts = "."\n' + GOOD))
+
+
+SITES = """
+[devices.barn]
+address = "10.0.0.1"
+user = "pi"
+jump = "pi@barn.example:2222"
+[devices.shed]
+address = "10.0.0.1"
+user = "pi"
+jump = "pi@10.0.0.9"
+"""
+
+
+def test_devices_of_one_address_behind_different_jumps_are_told_apart_by_these(written):
+    found = load_inventory(written(GOOD + SITES))
+    names = {name: found.known_hosts.name_of(each.place, each.jump_place) for name, each in found.devices.items()}
+    assert names == {
+        "cloud": "10.0.0.9",
+        "e1": "10.0.0.1",
+        "barn": "10.0.0.1%[barn.example]:2222",
+        "shed": "10.0.0.1%10.0.0.9",
+    }
+    with pytest.raises(InventoryError, match=r"two devices have the address 10\.0\.0\.1 port 22"):
+        load_inventory(written(GOOD + SITES.replace("pi@barn.example:2222", "fog@10.0.0.9:22")))
+
+
+def test_a_jump_does_not_change_the_name_of_a_device_that_has_its_address_alone(written):
+    found = load_inventory(written(GOOD.replace('key = "keys/id"', 'jump = "pi@barn.example"')))
+    e1 = found.devices["e1"]
+    assert found.known_hosts.name_of(e1.place, e1.jump_place) == "10.0.0.1"
 
 
 def test_a_node_that_the_bundle_does_not_have_is_named_even_if_another_is_missing(written, bundle):

@@ -7,6 +7,7 @@ from broker.embedded import mosquitto
 from broker.link import Link
 from broker.process import spawn, stop
 from broker.url import parse_url
+from provisioning.hosts import KnownHosts
 from provisioning.inventory import BrokerPlace, Device, Inventory
 from provisioning.units import broker_files
 
@@ -20,7 +21,7 @@ def test_a_device_s_broker_is_found_at_the_address_of_the_inventory(tmp_path, bu
         devices={"cloud": Device(address=address, user="pi", node="cloud")},
         broker=BrokerPlace(device="cloud", port=free_port()),
         sources={},
-        known_hosts=tmp_path / "known_hosts",
+        known_hosts=KnownHosts(tmp_path / "known_hosts"),
         pki=None,
     )
     (config,) = (

@@ -19,6 +19,7 @@ from provisioning import pki
 from provisioning.certificates import PkiError
 from provisioning.deployment import deployment_of, load_for
 from provisioning.facts import parse_facts
+from provisioning.hosts import KnownHosts
 from provisioning.inventory import BrokerPlace, Device, Inventory, InventoryError
 from provisioning.release import release_of
 from provisioning.signing import sign_bundle
@@ -37,7 +38,9 @@ def inventory(keys, bundle):
         node: Device(address=f"10.0.0.{i}", user="pi", node=node) for i, node in enumerate(bundle.manifest.nodes)
     }
     devices["broker"] = Device(address="10.0.0.9", user="pi")
-    return Inventory("house", devices, BrokerPlace(device="broker", port=8883), {}, keys / "known_hosts", keys)
+    return Inventory(
+        "house", devices, BrokerPlace(device="broker", port=8883), {}, KnownHosts(keys / "known_hosts"), keys
+    )
 
 
 def unpacked(release, folder):

@@ -19,6 +19,7 @@ from broker.errors import FailureFound
 from provisioning import connection
 from provisioning.connection import connect, fetch_host_key, require_readable
 from provisioning.enrolment import enrol
+from provisioning.hosts import KnownHosts
 from provisioning.inventory import Device, InventoryError
 from provisioning.remote import RemoteError
 
@@ -32,9 +33,9 @@ def device(tmp_path):
 @pytest.fixture
 def known(device, tmp_path):
     """A known_hosts in which the device's key is pinned."""
-    file = tmp_path / "known_hosts"
-    assert enrol(device, file, lambda key: True).state == "new"
-    return file
+    pinned = KnownHosts(tmp_path / "known_hosts")
+    assert enrol(device, pinned, lambda key: True).state == "new"
+    return pinned
 
 
 def test_a_script_gets_its_arguments_as_they_are_and_reports_its_code(device, known):
@@ -50,12 +51,12 @@ def test_a_script_that_takes_too_long_is_given_up(device, known):
 
 
 def test_an_unknown_host_key_is_refused_until_it_is_enrolled(device, tmp_path):
-    file = tmp_path / "known_hosts"
+    file = KnownHosts(tmp_path / "known_hosts")
     with pytest.raises(RemoteError, match="nobody enrolled"), connect(device, file):
         pass
     with pytest.raises(FailureFound, match="was not accepted"):
         enrol(device, file, lambda key: False)
-    assert not file.exists()
+    assert not file.file.exists()
     enrol(device, file, lambda key: key.fingerprint.startswith("ssh-ed25519 SHA256:"))
     assert enrol(device, file, lambda key: pytest.fail("known keys are not asked about")).state == "known"
     with connect(device, file) as remote:
@@ -67,24 +68,24 @@ def test_a_changed_host_key_is_refused_by_everything(device, known, tmp_path):
     other.mkdir()
     (other / "id.pub").write_text(Path(f"{device.key}.pub").read_text())
     (other / "id").write_text("unused")
-    lines = known.read_text()
+    lines = known.file.read_text()
     with running_sshd(other) as impostor:
-        known.write_text(lines.replace(str(device.port), str(impostor.port)))
+        known.file.write_text(lines.replace(str(device.port), str(impostor.port)))
         impostor = msgspec.structs.replace(impostor, key=device.key)
         with pytest.raises(RemoteError, match="another host key than the one enrolled"), connect(impostor, known):
             pass
         with pytest.raises(FailureFound, match="another key than the one enrolled"):
             enrol(impostor, known, lambda key: True)
-    assert known.read_text() == lines.replace(str(device.port), str(impostor.port))
+    assert known.file.read_text() == lines.replace(str(device.port), str(impostor.port))
 
 
 def test_a_line_of_known_hosts_that_was_cut_is_told_or_believes_nobody(device, known):
-    line = known.read_text().strip()
+    line = known.file.read_text().strip()
     told = 0
     for end in range(1, len(line)):
-        known.write_text(line[:end])
+        known.file.write_text(line[:end])
         try:
-            require_readable(known)
+            require_readable(known.file)
         except InventoryError as error:
             told += "line 1 is no host key: remove it" in str(error)
         else:  # paramiko pads what is left of a key with zeros
@@ -93,10 +94,10 @@ def test_a_line_of_known_hosts_that_was_cut_is_told_or_believes_nobody(device, k
 
 
 def test_a_host_key_gets_a_line_of_its_own_behind_one_that_an_editor_left_open(device, known):
-    lines = known.read_text()
-    known.write_text(f"# {device.address}")
+    lines = known.file.read_text()
+    known.file.write_text(f"# {device.address}")
     assert enrol(device, known, lambda key: True).state == "new"
-    assert known.read_text() == f"# {device.address}\n{lines}"
+    assert known.file.read_text() == f"# {device.address}\n{lines}"
 
 
 def test_what_does_not_answer_is_one_sentence(device, known, tmp_path):
@@ -145,22 +146,41 @@ def test_a_file_arrives_whole_or_not_at_all(device, known):
     path.unlink()
 
 
-def test_a_jump_host_is_gone_through_and_pinned_as_well(device, known, tmp_path):
+@pytest.fixture
+def behind(device, tmp_path):
+    """A device that answers behind the other one."""
     inner_folder = tmp_path / "inner"
     inner_folder.mkdir()
     with running_sshd(inner_folder) as inner:
         (tmp_path / "id.pub").write_text((tmp_path / "id.pub").read_text() + Path(f"{inner.key}.pub").read_text())
-        behind = msgspec.structs.replace(inner, jump=f"{device.user}@127.0.0.1:{device.port}")
+        yield msgspec.structs.replace(inner, jump=f"{device.user}@127.0.0.1:{device.port}")
+
+
+def test_a_jump_host_is_gone_through_and_pinned_as_well(device, known, behind):
+    enrol(behind, known, lambda key: True)
+    with connect(behind, known) as remote:
+        assert remote.run("echo through").out == "through\n"
+    nobody = msgspec.structs.replace(behind, port=free_port())
+    with pytest.raises(RemoteError, match=rf"{nobody.port} behind {behind.jump} \(Connect"), connect(nobody, known):
+        pass
+    pinned = [line for line in known.file.read_text().splitlines() if str(device.port) not in line]
+    known.file.write_text("\n".join(pinned) + "\n")
+    with pytest.raises(RemoteError, match=f"{device.port} has a host key nobody enrolled"), connect(behind, known):
+        pass
+
+
+def test_who_has_the_address_of_another_behind_another_jump_is_pinned_by_the_jump_as_well(device, known, behind):
+    other_site = known.file.read_text().replace(device.place, behind.place)
+    known.file.write_text(known.file.read_text() + other_site)
+    with pytest.raises(FailureFound, match="another key than the one enrolled"):
         enrol(behind, known, lambda key: True)
-        with connect(behind, known) as remote:
-            assert remote.run("echo through").out == "through\n"
-        nobody = msgspec.structs.replace(behind, port=free_port())
-        with pytest.raises(RemoteError, match=rf"{nobody.port} behind {behind.jump} \(Connect"), connect(nobody, known):
-            pass
-        pinned = [line for line in known.read_text().splitlines() if str(device.port) not in line]
-        known.write_text("\n".join(pinned) + "\n")
-        with pytest.raises(RemoteError, match=f"{device.port} has a host key nobody enrolled"), connect(behind, known):
-            pass
+    shared = KnownHosts(known.file, frozenset({behind.place}))
+    with pytest.raises(RemoteError, match="nobody enrolled"), connect(behind, shared):
+        pass
+    assert enrol(behind, shared, lambda key: True).state == "new"
+    with connect(behind, shared) as remote:
+        assert remote.run("echo through").out == "through\n"
+    assert f"{behind.place}%{device.place} ssh-ed25519 " in known.file.read_text()
 
 
 class _Stuck(paramiko.ServerInterface):
@@ -207,7 +227,7 @@ def stuck_jump(tmp_path):
 
 def test_a_jump_that_loses_its_power_is_not_waited_for(stuck_jump, tmp_path, monkeypatch):
     monkeypatch.setattr(connection, "_CHANNEL_S", 1)
-    file = tmp_path / "known_hosts"
+    file = KnownHosts(tmp_path / "known_hosts")
     enrol(connection.jump_of(stuck_jump), file, lambda key: True)
     sentence = rf"nothing answers on SSH at 127\.0\.0\.1 port 22 behind {stuck_jump.jump} \(Timeout"
     with pytest.raises(RemoteError, match=sentence), connect(stuck_jump, file):

@@ -6,6 +6,7 @@ import pytest
 
 from provisioning import pki
 from provisioning.certificates import now
+from provisioning.hosts import KnownHosts
 from provisioning.inventory import BrokerPlace, Device, Inventory
 from provisioning.places import Place
 from provisioning.validity import examine_certificates
@@ -20,7 +21,9 @@ YEAR = datetime.timedelta(days=365)
 
 @pytest.fixture
 def inventory(tmp_path):
-    return Inventory("house", DEVICES, BrokerPlace(device="cloud", port=8883), SOURCES, tmp_path / "known", tmp_path)
+    return Inventory(
+        "house", DEVICES, BrokerPlace(device="cloud", port=8883), SOURCES, KnownHosts(tmp_path / "known"), tmp_path
+    )
 
 
 @pytest.fixture(autouse=True)
