@@ -55,7 +55,7 @@ def init(
     from benchmarks.terminal import say
     from edge_agent.bundle import load
     from provisioning.hosts import Login
-    from provisioning.inventory import new_file, write_inventory
+    from provisioning.new_inventory import new_file, write_inventory
 
     manifest = load(bundle).manifest
     given = dict(_assignment(text, "--device NODE=USER@HOST or NODE=USER@HOST:PORT") for text in device or ())

@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-import tomli_w
 
 from broker.errors import FogError
 from broker.topics import require_name
@@ -47,7 +46,6 @@ from edge_agent.bundle import Manifest
 from edge_agent.config import require_provider
 from edge_agent.provider import CPU, Provider, provider_of
 from provisioning.hosts import KnownHosts, Login, place_of, require_host
-from provisioning.pki import write_whole
 from provisioning.places import Place, brought, require_groups, require_sources
 from provisioning.plug import Plug, parse_plug
 
@@ -58,7 +56,6 @@ else:
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
-PLAIN_PORT, TLS_PORT = 1883, 8883
 KNOWN_HOSTS: Final = "known_hosts"
 
 
@@ -195,7 +192,7 @@ def load_inventory(path: Path) -> Inventory:
         file = msgspec.convert(said, File)
     except msgspec.ValidationError as error:
         raise InventoryError(f"{path}: {_located(str(error), said)}") from error
-    _require_sound(path, file)
+    require_sound(path, file)
     known_hosts = Path(_resolved(path, file.known_hosts))
     if known_hosts.is_dir():
         raise InventoryError(f"{path}: known_hosts {file.known_hosts!r} is a folder: name a file, new or not")
@@ -246,7 +243,8 @@ def _resolved(path: Path, file: str) -> str:
         raise InventoryError(f"{path}: {file!r}: there is no such user here: write the whole path") from error
 
 
-def _require_sound(path: Path, file: File) -> None:
+def require_sound(path: Path, file: File) -> None:
+    """Raise FogError if what stands in an inventory at `path` cannot be."""
     require_name(file.fleet, f"{path}: fleet")
     carrier: dict[str, str] = {}
     for name, device in file.devices.items():
@@ -288,35 +286,3 @@ def _source_resolved(path: Path, place: Place) -> Place:
     here = {name: _resolved(path, str(place.options[name])) for name in brought(place)}
     wheels = tuple(_resolved(path, wheel) for wheel in place.wheels)
     return msgspec.structs.replace(place, options={**place.options, **here}, wheels=wheels)
-
-
-def new_file(fleet: str, devices: Mapping[str, Login], broker: str, key: str, pki: str, manifest: Manifest) -> File:
-    """Return an inventory in which each node of the bundle has a device of its own name."""
-    sensors = {name: next(n for n, sources in manifest.inputs.items() if name in sources) for name in manifest.sensors}
-    places = {
-        name: Device(address=login.host, port=login.port, user=login.user, key=key, node=_node(name, manifest))
-        for name, login in devices.items()
-    }
-    return File(
-        fleet=fleet,
-        broker=BrokerPlace(device=broker, port=TLS_PORT if pki else PLAIN_PORT),
-        devices=places,
-        pki=pki,
-        sources={name: Place(device=node, kind="replay") for name, node in sensors.items() if node in places},
-    )
-
-
-def _node(name: str, manifest: Manifest) -> str:
-    return name if name in manifest.nodes else ""
-
-
-def write_inventory(path: Path, file: File) -> None:
-    """Check and write an inventory that is not there yet; raises InventoryError."""
-    _require_sound(path, file)
-    if path.exists():
-        raise InventoryError(f"{path} is there already: change it by hand, or choose another name")
-    found: dict[str, Any] = msgspec.to_builtins(file)
-    try:
-        write_whole(path, tomli_w.dumps(found).encode(), 0o644)
-    except OSError as error:
-        raise InventoryError(f"{path}: cannot be written ({error.strerror})") from error

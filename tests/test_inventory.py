@@ -5,7 +5,8 @@ import pytest
 from broker.errors import FogError
 from provisioning import inventory
 from provisioning.hosts import HostError, Login
-from provisioning.inventory import InventoryError, load_inventory, new_file, write_inventory
+from provisioning.inventory import InventoryError, load_inventory
+from provisioning.new_inventory import new_file, write_inventory
 
 GOOD = """
 fleet = "house"
