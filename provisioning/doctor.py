@@ -4,6 +4,7 @@ from typing import Final, Literal, NamedTuple
 
 from provisioning.facts import Facts, Python
 from provisioning.inventory import Device
+from provisioning.units import BROKER
 
 Level = Literal["fits", "note", "unfit"]
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 14)
@@ -43,7 +44,7 @@ def examine(facts: Facts, device: Device, *, carries_broker: bool, now_s: float)
         _memory(facts),
         _clock(facts, now_s),
         *_heat(facts),
-        *([_broker_package(facts)] if carries_broker else []),
+        *([_broker(facts)] if carries_broker else []),
     ]
 
 
@@ -150,7 +151,13 @@ def _heat(facts: Facts) -> list[Finding]:
     return found
 
 
-def _broker_package(facts: Facts) -> Finding:
+def _broker(facts: Facts) -> Finding:
+    if other := next((each for each in facts.listening if each.unit != f"{BROKER}.service"), None):
+        name = other.unit.removesuffix(".service") or other.process
+        remedy = "end it, or give the fleet's broker another port"
+        if other.unit == "mosquitto.service":
+            remedy = "sudo systemctl mask --now mosquitto"
+        return Finding("broker", "unfit", f"{name} listens on the port of the fleet's broker", remedy)
     if facts.mosquitto:
         return Finding("broker", "fits", facts.mosquitto)
     return Finding("broker", "note", "no mosquitto yet", "apply brings its packages")

@@ -35,6 +35,13 @@ class Service(msgspec.Struct, frozen=True):
     restarts: int
 
 
+class Listener(msgspec.Struct, frozen=True):
+    """A process that listens on the broker's port, and the unit that it belongs to, if to any."""
+
+    process: str
+    unit: str
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """A device at one moment; None is what it did not say.
 
@@ -68,6 +75,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     pythons: tuple[Python, ...]
     mosquitto: str
     is_broker_reachable: bool | None
+    listening: tuple[Listener, ...] = ()
     current: str
     previous: str
     current_bundle: str
@@ -140,6 +148,7 @@ def _facts(said: Mapping[str, Lines]) -> Facts:
         pythons=tuple(map(_python, said["pythons"])),
         mosquitto=_first(said["mosquitto"]),
         is_broker_reachable={"yes": True, "no": False}.get(_first(said["broker"])),
+        listening=tuple(map(_listener, said.get("listening", []))),
         current=_first(said["current"]).rpartition("/")[2],
         previous=_first(said["previous"]).rpartition("/")[2],
         current_bundle=_first(said["current_bundle"]),
@@ -202,6 +211,11 @@ def _python(line: str) -> Python:
     if version == "incomplete":
         return Python(path, path.rpartition("python")[2], is_whole=False)
     return Python(path, version, is_whole=not abi.split("-")[1].endswith("t"))  # no wheels for free-threaded ones
+
+
+def _listener(line: str) -> Listener:
+    process, _, unit = line.rpartition(" ") if line.endswith(".service") else (line, "", "")
+    return Listener(process, unit)
 
 
 def _service(line: str) -> tuple[str, Service] | None:

@@ -5,6 +5,7 @@ records it on the hardware: `ssh DEVICE sudo sh -s < provisioning/scripts/facts.
 """
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 
@@ -96,6 +97,34 @@ def test_a_card_that_the_kernel_has_shut_for_writing_is_told_before_anything_is_
 def test_boards_with_a_power_chip_that_tells_are_known_by_their_model(model, has_power_chip):
     text = said("composed-pi5-trixie-hot").replace("Raspberry Pi 5 Model B Rev 1.0", model)
     assert parse_facts(text).has_power_chip is has_power_chip
+
+
+@pytest.mark.parametrize(
+    ("listener", "found"),
+    [
+        ("mosquitto fogguard-broker.service", ""),
+        (
+            "mosquitto mosquitto.service",
+            "mosquitto listens on the port of the fleet's broker: sudo systemctl mask --now",
+        ),
+        ("docker-proxy docker.service", "docker listens on the port of the fleet's broker: end it, or give"),
+        ("MQTT server", "MQTT server listens on the port"),
+    ],
+)
+def test_whoever_has_the_broker_s_port_already_is_told_unless_it_is_the_fleet_s_own(listener, found):
+    text = said("composed-pi5-trixie-hot") + f"\n@@ listening\n{listener}\n"
+    assert summary(text)["unfit"].startswith(found)
+    assert bool(summary(text)["unfit"]) is bool(found)
+    assert examine(parse_facts(text), DEVICE, carries_broker=False, now_s=NOW_S)[-1].level != "unfit"
+
+
+def test_who_listens_on_the_broker_s_port_is_seen():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        done = subprocess.run(["sh", "-c", SCRIPT, "facts", "", port], capture_output=True, text=True, check=True)
+        own = Path("/proc/self/comm").read_text().strip()
+        assert [each.process for each in parse_facts(done.stdout).listening] == [own]
+    assert done.stderr == ""
 
 
 def test_another_device_than_the_inventory_says_is_unfit():

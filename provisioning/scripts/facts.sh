@@ -35,6 +35,10 @@ done
 section mosquitto; PATH=$PATH:/usr/sbin:/usr/local/sbin command -v mosquitto
 section broker
 if [ -n "$1" ]; then timeout 2 bash -c 'exec 3<> "/dev/tcp/$0/$1"' "$1" "$2" 2> /dev/null && echo yes || echo no; fi
+section listening # on that port here: each by its process and, if it is a service, by its unit
+for pid in $(ss -Hltnp "sport = :${2:-0}" 2> /dev/null | grep -o 'pid=[0-9]*' | cut -d = -f 2 | sort -u); do
+  echo "$(cat /proc/$pid/comm) $(grep -o '[^/]*\.service$' /proc/$pid/cgroup | head -n 1)"
+done 2> /dev/null
 
 section current; readlink /opt/fogguard/current 2> /dev/null
 section previous; readlink /opt/fogguard/previous 2> /dev/null
