@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from fleets import NODES, bare_fleet, changes, other_bundle
+from fleets import NODES, bare_fleet, changes, other_bundle, reasons
 from test_provision import NAME, pids
 
 from broker.frame import decode
@@ -105,6 +105,17 @@ def listening(fleet):
         yield found
 
 
+def test_a_mosquitto_of_somebody_s_own_is_told_before_it_is_in_the_way(fleet):
+    unmask = "rm /etc/systemd/system/mosquitto.service && systemctl daemon-reload && systemctl start mosquitto"
+    fleet.shell("cloud", unmask)
+    doctor = fleet.provision("doctor", code=1)
+    assert [name for name, device in doctor["devices"].items() if not device["ok"]] == ["cloud"]
+    problem, remedy = reasons(doctor)["cloud"].split(": ")
+    assert problem == "mosquitto listens on the port of the fleet's broker"
+    fleet.shell("cloud", remedy)
+    fleet.provision("doctor")
+
+
 def test_a_source_opens_the_devices_of_its_groups_and_no_others(fleet):
     fleet.shell("shed", "groupadd gadget; chgrp gadget /dev/full; chmod 640 /dev/full")
     fleet.provision("apply", fleet.bundle.path)
@@ -144,3 +155,5 @@ def test_the_nodes_go_over_to_another_bundle_and_back_and_the_sensor_follows_wit
     assert there["f1"][-2:] == back["f1"] == ["prepare", "commit"]
     assert back["shed"] == ["rollback"]
     assert pids(fleet) == before
+    alone = fleet.provision("rollback", *(f"--without={name}" for name in NODES))
+    assert changes(alone) == {"shed": ["rollback"]}
