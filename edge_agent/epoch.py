@@ -12,6 +12,7 @@ from broker.presence import Status
 
 _log = logging.getLogger("fogguard.epoch")
 _DIGITS: Final = len(str(MAX_EPOCH))
+_FAILING_DISK: Final = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class EpochError(FogError):
@@ -21,9 +22,9 @@ class EpochError(FogError):
 def next_epoch(file: Path, after: int | None = None) -> int:
     """Return the first epoch after the one in `file`, and after `after`, and keep it there; raises EpochError.
 
-    It is on the disk before it is used, so that no two lives share one, even after a power cut. A disk that has become
-    read-only, as that of a worn card, is no reason to stop: who goes on hands the last one in as `after`, and who
-    starts anew there learns it from the broker.
+    It is on the disk before it is used, so that no two lives share one, even after a power cut. A disk that is full or
+    fails, as that of a worn card, is no reason to stop: who goes on hands the last one in as `after`, and who starts
+    anew there learns it from the broker.
     """
     last = last_epoch(file)
     epoch = following(after if after is not None and is_later(after, last) else last)
@@ -37,8 +38,9 @@ def next_epoch(file: Path, after: int | None = None) -> int:
         fresh.replace(file)
         _sync(file.parent)
     except OSError as error:
-        if error.errno == errno.EROFS:
-            _log.warning("%s: the disk is read-only, epoch %d is not kept there: is the card worn out?", file, epoch)
+        if error.errno in _FAILING_DISK:
+            hint = "is the disk full, or the card worn out?"
+            _log.warning("%s: epoch %d is not kept there (%s): %s", file, epoch, error.strerror, hint)
             return epoch
         raise EpochError(f"{file}: cannot keep the epoch there ({error.strerror}): choose another `state`") from error
     return epoch
@@ -54,10 +56,13 @@ def _sync(folder: Path) -> None:
 
 
 def last_epoch(file: Path) -> int:
-    """Return the number in `file`, 0 if there is none yet; raises EpochError."""
+    """Return the number in `file`, 0 if there is none yet or the disk fails; raises EpochError."""
     try:
-        text = file.read_text() if file.exists() else "0"
+        text = file.read_text(errors="replace") if file.exists() else "0"
     except OSError as error:
+        if error.errno in _FAILING_DISK:
+            _log.warning("%s: cannot be read (%s): is the card worn out?", file, error.strerror)
+            return 0
         raise EpochError(f"{file}: cannot be read ({error.strerror}): choose another `state`") from error
     if not text.isdecimal() or len(text) > _DIGITS or int(text) > MAX_EPOCH:
         raise EpochError(f"{file}: {text[:20]!r} is no epoch: remove the file, the broker remembers the last one")

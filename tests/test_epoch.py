@@ -36,9 +36,23 @@ def test_an_epoch_is_superseded_by_a_later_life_and_by_its_own_end():
     assert not is_superseded(5, known(MAX_EPOCH, True))
 
 
+@pytest.mark.parametrize("failing", ["/dev/full", "/proc/self/mem"])  # neither can be written
+def test_a_disk_that_is_full_or_fails_stops_nobody_and_keeps_the_last_epoch(tmp_path, caplog, failing):
+    file = tmp_path / "e1.epoch"
+    assert next_epoch(file) == 1
+    (tmp_path / "e1.new").symlink_to(failing)
+    assert [next_epoch(file, 1), next_epoch(file, 2), next_epoch(file)] == [2, 3, 2]
+    assert file.read_text() == "1"
+    assert "epoch 3 is not kept there" in caplog.text
+    (tmp_path / "e1.new").unlink()
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # which cannot be read either
+    assert [next_epoch(file, 3), file.read_text()] == [4, "4"]
+
+
 def test_a_damaged_epoch_is_not_restarted_from_one(tmp_path):
     file = tmp_path / "e1.epoch"
-    for damaged in ("", "-1", "x", str(MAX_EPOCH + 1), "9" * 5000):
-        file.write_text(damaged)
+    for damaged in (b"", b"-1", b"x", b"\xff", str(MAX_EPOCH + 1).encode(), b"9" * 5000):
+        file.write_bytes(damaged)
         with pytest.raises(EpochError, match="is no epoch"):
             next_epoch(file)
