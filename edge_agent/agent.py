@@ -7,11 +7,13 @@ any more, not even the own beats.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from broker.epoch import is_later
 from broker.errors import FogError
 from broker.link import HASTY_HANDSHAKE_S, Link, LinkError, LinkLost
 from broker.message import Message, Request
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _METRICS_EVERY_S = 1.0
 _FAREWELL_S = 1.0
+_REMEMBERS_S = 0.2
 _READING_S = 0.005
 _BURST = 64
 
@@ -97,18 +100,29 @@ def report_hung(config: Config) -> None:
     At every broker of its list that answers, for the fleet may be at any. Raises EpochError, TlsError, or LinkError or
     LinkLost if none takes it.
     """
-    status = encode_status(Status(online=False, epoch=last_epoch(_epoch_file(config)), reason="hung"))
-    failures = [_leave_word(config, url, status) for url in brokers_of(config)]
+    epoch = last_epoch(_epoch_file(config))
+    failures = [_leave_word(config, url, epoch) for url in brokers_of(config)]
     if failures[0] is not None and None not in failures:
         raise failures[0]
 
 
-def _leave_word(config: Config, url: BrokerUrl, status: bytes) -> LinkError | LinkLost | None:
-    """Publish the status of a node in its place; return why the broker did not take it, None if it did."""
-    topic = Topics(config.fleet).status(config.node)
+def _leave_word(config: Config, url: BrokerUrl, epoch: int) -> LinkError | LinkLost | None:
+    """Publish that a node hung in `epoch`, or in the later one that the broker knows: the disk may not have kept it.
+
+    Returns why the broker did not take it, None if it did.
+    """
+    topic, known = Topics(config.fleet).status(config.node), [epoch]
+
+    def on_status(_topic: str, payload: bytes) -> None:
+        with suppress(StatusError):
+            known.append(decode_status(payload).epoch)
+
     try:
-        with Link(url, _client_id(config), tls=config.tls) as link:
+        with Link(url, _client_id(config), subscriptions=[(topic, 1)], on_message=on_status, tls=config.tls) as link:
             link.connect()
+            link.poll_until(lambda: len(known) > 1, _REMEMBERS_S)
+            last = known[-1] if is_later(known[-1], epoch) else epoch
+            status = encode_status(Status(online=False, epoch=last, reason="hung"))
             is_taken = link.publish_confirmed(topic, status, retain=True, timeout_s=_FAREWELL_S)
     except (LinkError, LinkLost) as error:
         return error

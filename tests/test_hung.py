@@ -9,6 +9,7 @@ from support import command
 from test_agent import TOPICS, listener
 
 from broker.embedded import running_broker
+from broker.presence import Presence, Status, decode_status, encode_status
 from broker.process import spawn, stop
 from broker.topics import Topics
 
@@ -66,6 +67,22 @@ def test_the_watchdog_s_word_comes_through_with_the_node_s_certificate_and_no_ot
         assert watcher.poll_until(lambda: sees("hung"), 5)
         last = [json.loads(payload) for topic, payload in heard if topic == T.status("e1")][-1]
         assert (last["online"], last["epoch"], last["reason"]) == (False, 1, "hung")
+
+
+def test_the_word_is_of_the_life_that_the_broker_knows_if_the_disk_did_not_keep_it(tmp_path, broker, bundle):
+    config = {"node": "e1", "bundle": str(bundle.path), "broker": str(broker), "fleet": "test", "state": str(tmp_path)}
+    (tmp_path / "e1.json").write_text(json.dumps(config))
+    (tmp_path / "e1.epoch").write_text("1")
+    seen = Presence(["e1"])
+    with listener(broker, TOPICS.status("e1")) as (hears, heard):
+        for online in (True, False):
+            life = encode_status(Status(online=online, epoch=2, reason="" if online else "lost"))
+            hears.publish_confirmed(TOPICS.status("e1"), life, retain=True, timeout_s=2)
+        assert report_hung(tmp_path / "e1.json").returncode == 0
+        assert hears.poll_until(lambda: len(heard) == 3, 5)
+    for _, payload in heard:
+        seen.on_status("e1", decode_status(payload), 0)
+    assert (seen.view["e1"].state, seen.view["e1"].epoch) == ("hung", 2)
 
 
 def test_the_word_is_left_wherever_the_fleet_is_at_the_second_broker_of_a_list_too(tmp_path, bundle):
