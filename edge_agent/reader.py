@@ -72,6 +72,6 @@ class Reader:
             return Drawn(None, "ended", f"it has ended after {self._count - 1} samples")
         except SampleRefused as error:
             return Drawn(None, "refused", str(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001, a stranger's code: a driver may raise anything
+        except BaseException as error:  # noqa: BLE001, a stranger's code: a driver may raise anything
             self._source = None
             return Drawn(None, "failed", f"{error}" if str(error) else repr(error))
