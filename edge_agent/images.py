@@ -24,15 +24,18 @@ def pixels(file: Path) -> "np.ndarray[Any, np.dtype[Any]]":
     """
     try:
         if file.suffix.lower() == ".npy":
-            found: np.ndarray[Any, np.dtype[Any]] = np.load(file, allow_pickle=False)
+            with file.open("rb") as opened:
+                found: np.ndarray[Any, np.dtype[Any]] = np.load(opened, allow_pickle=False)
             return found
         if file.suffix.lower() in (".pgm", ".ppm"):
             return _netpbm(file.read_bytes())
         return _by_pillow(file)
-    except (ValueError, EOFError) as error:
-        raise SampleRefused(f"{file}: not an image that can be read ({error})") from error
+    except SampleRefused:
+        raise
     except OSError as error:
         raise SampleRefused(f"{file}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # numpy's and Pillow's readers raise anything at a damaged file
+        raise SampleRefused(f"{file}: not an image that can be read ({str(error) or repr(error)})") from error
 
 
 def _netpbm(data: bytes) -> "np.ndarray[Any, np.dtype[Any]]":

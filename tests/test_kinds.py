@@ -110,18 +110,22 @@ def test_a_bad_image_is_named_and_the_next_one_still_comes(tmp_path):
     (tmp_path / "c.pgm").write_bytes(b"P5 2 2 255\n" + bytes(4))
     (tmp_path / "d.npy").write_bytes(b"x")
     (tmp_path / "e.npy").mkdir()
-    np.save(tmp_path / "f.npy", np.ones((2, 2, 3)))
-    found = drawn(folder(leaf, path=str(tmp_path)), 6)
-    for name, said, sentence in zip("abcde", found, [
+    np.save(tmp_path / "h.npy", np.ones((2, 2, 3)))
+    (tmp_path / "f.npy").write_bytes((tmp_path / "h.npy").read_bytes().replace(b"(2, 2, 3)", b"(2, 2, 3("))
+    (tmp_path / "g.npy").write_bytes(b"PK\3\4, no archive")
+    found = drawn(folder(leaf, path=str(tmp_path)), 8)
+    for name, said, sentence in zip("abcdefg", found, [
         "announces 2 x 2 pixels up to 255, and holds 5 bytes",
         "neither a binary PGM (P5) nor a binary PPM (P6)",
         "4 values (2, 2), the bundle wants 12 (12,)",
         "not an image that can be read",
         "cannot be read (Is a directory)",
+        "not an image that can be read (('EOF in multi-line statement'",
+        "not an image that can be read (File is not a zip file)",
     ], strict=False):  # fmt: skip
         assert f"{tmp_path}/{name}" in said
         assert sentence in said
-    assert found[5] == [1] * 12
+    assert found[7] == [1] * 12
 
 
 def test_a_folder_without_images_or_that_is_none_is_named(tmp_path):
