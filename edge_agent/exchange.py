@@ -19,6 +19,7 @@ from edge_agent.bundle import Bundle, BundleError, load
 from edge_agent.config import Config
 from edge_agent.generations import Generations
 from edge_agent.node import Node
+from edge_agent.session import first_line
 from edge_agent.signature import load_public_key
 
 _log = logging.getLogger("fogguard.exchange")
@@ -98,9 +99,9 @@ class Exchange:
         self.looks += 1
         try:
             found = loaded.result()
-        except FogError as error:
-            self.refusal = str(error)
-            _log.warning("goes on with bundle %s: %s", self._held.bundle.hex(), error)
+        except Exception as error:  # noqa: BLE001, what a graph or its memory raises is no reason to end what works
+            self.refusal = str(error) if isinstance(error, FogError) else f"cannot be loaded: {first_line(error)}"
+            _log.warning("goes on with bundle %s: %s", self._held.bundle.hex(), self.refusal)
             return
         self.refusal = ""
         for bundle, node in found.nodes.items():

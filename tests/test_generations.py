@@ -3,8 +3,11 @@
 import time
 
 import msgspec
+import numpy as np
 import pytest
+from altered import altered
 from inprocess import TOPICS, Fog
+from onnx import helper, numpy_helper
 from retrained import retrained
 
 from broker.frame import Frame, encode
@@ -42,7 +45,9 @@ class TwoFold(Fog):
 
     def node_of(self, name, bundle):
         session = load_session(bundle, name)
-        return Node(name, bundle, session, TOPICS, lambda *m: self.queue.append(m), lambda: self.now_ns)
+        node = Node(name, bundle, session, TOPICS, lambda *m: self.queue.append(m), lambda: self.now_ns)
+        node.warm_up()
+        return node
 
     def hold(self, bundle):
         for name, held in self.nodes.items():
@@ -190,3 +195,15 @@ def test_a_bundle_that_cannot_be_held_is_refused_in_words_and_nothing_changes(bu
     exchange.ask()
     wait_for(exchange)
     assert exchange.refusal == ""
+
+
+def test_a_bundle_whose_graph_cannot_run_is_refused_and_nothing_changes(bundle, bundle_copy, exchanged):
+    exchange, held, folder = exchanged
+    nowhere = numpy_helper.from_array(np.full(250, 1000), "nowhere")
+    altered(bundle_copy, "f1", [helper.make_node("Gather", ["before", "nowhere"], ["after"], axis=1)], [nowhere])
+    (folder / "next").symlink_to(bundle_copy)
+    exchange.ask()
+    wait_for(exchange)
+    assert (held.bundle, held.beside) == (bundle.id, ())
+    assert "cannot be loaded: " in exchange.refusal
+    assert "idx=1000" in exchange.refusal
