@@ -100,14 +100,19 @@ def _rounds(file: str, *, loop: bool) -> Iterator[tuple[int, bytes]]:
 
 
 def _lines_of(file: str) -> Iterator[tuple[int, bytes]]:
-    """Yield each line that is not empty with its number, but for a heading."""
+    """Yield each line that is not empty with its number, but for a heading.
+
+    The last one may lack its end in a file; anywhere else its writer has died before it was whole, and it is left out.
+    """
     while True:
         try:
             with _opened(file) as stream:
-                is_fifo = file != STDIN and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+                kind = os.fstat(stream.fileno()).st_mode
+                is_fifo = file != STDIN and stat.S_ISFIFO(kind)
                 for number in itertools.count(1):
                     line = stream.readline(_MAX_LINE_BYTES)
-                    if not line:
+                    is_last = not line.endswith(b"\n") and len(line) < _MAX_LINE_BYTES
+                    if not line or (is_last and not stat.S_ISREG(kind)):
                         break
                     if line.strip() and not (number == 1 and _is_heading(line)):
                         yield number, line

@@ -161,6 +161,23 @@ def test_a_fifo_is_opened_again_when_its_writer_is_gone(tmp_path):
     assert drawn(csv(LEAF, file=str(tmp_path / "pipe")), 3) == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
 
 
+def test_a_line_that_its_writer_did_not_finish_is_no_sample_but_a_file_may_end_without(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    def write(line):
+        (tmp_path / "pipe").write_text(line)
+
+    first = threading.Thread(target=write, args=["1,2,35\n1,2,3"], daemon=True)
+    first.start()
+    source = csv(LEAF, file=str(tmp_path / "pipe"))
+    assert drawn(source, 1) == [[1, 2, 35]]
+    first.join()
+    threading.Timer(0.3, write, ["7,8,9\n"]).start()  # once it is seen that the first is gone
+    assert drawn(source, 1) == [[7, 8, 9]]
+    (tmp_path / "x.csv").write_text("1,2,35\n1,2,3")
+    assert drawn(csv(LEAF, file=str(tmp_path / "x.csv")), 2) == [[1, 2, 35], [1, 2, 3]]
+
+
 def test_messages_are_numbers_with_or_without_brackets_or_raw_floats():
     raw = np.array([1, 2, 3], "<f4").tobytes()
     leaf = LEAF._replace(messages=iter([b"1, 2,3", b"[1,2,3]", b"1;2;3", raw]))

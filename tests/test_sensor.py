@@ -142,6 +142,7 @@ def test_each_line_on_stdin_is_a_step_and_a_bad_one_is_none(tmp_path, url, bundl
             process.stdin.write(line + "\n")
         process.stdin.flush()
         ear.until(lambda: len(ear.vectors) == 5)
+        process.stdin.write(lines[4][:-1])  # its writer dies
         process.stdin.close()
         ear.until(lambda: ear.trouble().get("ended") == 1)
         assert ear.trouble() == {"refused": 2, "ended": 1}
