@@ -1,8 +1,8 @@
 """An agent: one node, or one sensor, on a real broker, for as long as the process lives.
 
-One thread does everything, from the socket to the inference and back; it feeds the systemd watchdog when it comes
-round and the link has moved since. So an inference that hangs gets restarted, and a connection that nothing comes from
-any more, not even the own beats.
+One thread does everything, from the socket to the inference and back. It feeds the systemd watchdog when it comes round
+and with each vector that it publishes, if the link has moved since, or was not looked at. So an inference that hangs
+gets restarted, and a connection that nothing comes from any more, not even the own beats.
 """
 
 import time
@@ -30,7 +30,7 @@ from edge_agent.host_reader import HostReader
 from edge_agent.memory import give_back
 from edge_agent.node import Node
 from edge_agent.provider import CPU, Provider, provider_of
-from edge_agent.service import Supervisor
+from edge_agent.service import Supervisor, Watchdog
 from edge_agent.session import Session
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ class Agent:
     ) -> None:
         topics = Topics(config.fleet)
         self._supervisor = supervisor
+        self._watchdog = Watchdog(supervisor)
         self._is_stopping = is_stopping
         self._is_hung_up = is_hung_up
         self._own_status = topics.status(config.node)
@@ -204,10 +205,8 @@ class Agent:
 
     def serve(self) -> None:
         """Answer messages, beat, cut off steps, publish metrics and feed the watchdog until told to stop."""
-        watchdog_s = self._supervisor.watchdog_s
-        wake_s = min(_METRICS_EVERY_S, (watchdog_s or _METRICS_EVERY_S) / 3)
-        next_metrics_s = next_watchdog_s = 0.0
-        fed_at = -1
+        wake_s = min(_METRICS_EVERY_S, self._watchdog.every_s)
+        next_metrics_s = 0.0
         self._tell_supervisor()
         with self._link:
             while not self._is_stopping():
@@ -224,9 +223,7 @@ class Agent:
                     if self._exchange is not None and self._exchange.drop(time.monotonic_ns()):
                         give_back()
                         self._tell()
-                if watchdog_s and now_s >= next_watchdog_s and self._link.activity > fed_at:
-                    next_watchdog_s, fed_at = now_s + wake_s, self._link.activity
-                    self._supervisor.notify("WATCHDOG=1")
+                self._watchdog.feed(now_s, self._link.activity)
             self._supervisor.notify("STOPPING=1")
             farewell = self._status("stopped")
             self._link.publish_confirmed(self._own_status, farewell, retain=True, timeout_s=_FAREWELL_S)
@@ -247,6 +244,7 @@ class Agent:
         wait_s = min(wait_s, (due_ns - time.monotonic_ns()) / 1e9)
         for _ in range(_BURST):
             has_read = self._link.poll(wait_s)
+            self._watchdog.has_looked = True
             now_ns = time.monotonic_ns()
             if now_ns >= self._held.current.next_beat_ns:
                 self._held.beat(now_ns)
@@ -261,6 +259,7 @@ class Agent:
 
     def _publish(self, topic: str, payload: bytes) -> None:
         self._held.current.counters.unsent += not self._link.publish(topic, payload)
+        self._watchdog.feed(time.monotonic(), self._link.activity)  # what came at once may take seconds to compute
 
     def _status(self, reason: Reason = "") -> bytes:
         bundle, beside = self._held.bundle.hex(), tuple(each.hex() for each in self._held.beside)

@@ -1,6 +1,7 @@
 """What the init system and the terminal want of a long-running program: readiness, watchdog, signals, logs."""
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -23,6 +24,24 @@ class Supervisor:
             name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
                 out.sendto(state.encode(), name)
+
+
+class Watchdog:
+    """Feeds the supervisor's watchdog each second, or thrice in its patience, as long as something moves."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.every_s = min(1.0, supervisor.watchdog_s / 3) if supervisor.watchdog_s else math.inf
+        self.has_looked = True
+        """Whether there was an occasion for something to move since it was fed."""
+        self._supervisor = supervisor
+        self._next_s = 0.0 if supervisor.watchdog_s else math.inf
+        self._fed_at = -1
+
+    def feed(self, now_s: float, activity: int) -> None:
+        """Feed it if that is due, and `activity` has grown or could not."""
+        if now_s >= self._next_s and (activity > self._fed_at or not self.has_looked):
+            self._next_s, self._fed_at, self.has_looked = now_s + self.every_s, activity, False
+            self._supervisor.notify("WATCHDOG=1")
 
 
 class HangUp:

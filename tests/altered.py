@@ -1,10 +1,14 @@
-"""A bundle in which the graph of one node ends otherwise."""
+"""A bundle in which the graph of one node ends otherwise, or takes its time."""
 
 import hashlib
+import shutil
 
 import msgspec
+import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
 
+from edge_agent.agent import load_session
 from edge_agent.bundle import MANIFEST, encode_manifest, load
 
 
@@ -27,3 +31,25 @@ def altered(folder, node, nodes, constants=()):
 def rename(nodes, old, new):
     for node in nodes:
         node.output[:] = [new if name == old else name for name in node.output]
+
+
+def slowed(source, folder, node, ms):
+    """Copy the bundle in `source`, with a node that computes the same, in about so many milliseconds."""
+    per_ms = 1000 / load_session(delayed(source, folder / "timed", node, 1000), node).mean_ms()
+    return delayed(source, folder / "slow", node, round(ms * per_ms))
+
+
+def delayed(source, target, node, times):
+    """Copy the bundle in `source`; what a node puts out is multiplied by one so many times, however wide it is."""
+    shutil.copytree(source, target)
+    (width,) = load(target).manifest.entry(node).shape
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("MatMul", ["x", "one"], ["same"])],
+        "body",
+        [value("n", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("x", TensorProto.FLOAT, None)],
+        [value("on", TensorProto.BOOL, []), value("same", TensorProto.FLOAT, None)],
+    )
+    constants = {"one": np.eye(width, dtype=np.float32), "times": np.array(times)}
+    loop = helper.make_node("Loop", ["times", "", "before"], ["after"], body=body)
+    return altered(target, node, [loop], [numpy_helper.from_array(array, name) for name, array in constants.items()])

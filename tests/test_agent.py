@@ -5,20 +5,24 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 import numpy as np
 import pytest
+from altered import slowed
 from support import command
 
 from broker.beat import Beat, encode_beat
+from broker.embedded import running_broker
 from broker.frame import Frame, encode
 from broker.link import Link
 from broker.topics import Topics
 from edge_agent.config import Config
 from edge_agent.metrics import Metrics
+from edge_agent.service import Supervisor
 
 TOPICS = Topics("test")
 
@@ -168,9 +172,51 @@ def test_the_watchdog_is_not_fed_while_the_loop_stands_still(tmp_path, broker, b
                     notify.recv(100)
 
 
-def test_an_agent_waits_for_its_broker(tmp_path, bundle):
-    from broker.embedded import running_broker
+@pytest.mark.parametrize("sources", [("iot", "e1"), ("iot",)])
+def test_the_watchdog_is_fed_while_a_burst_of_inferences_takes_longer_than_its_patience(tmp_path, bundle, sources):
+    """One step is overdue, so what has come is read before it is cut off: 32 steps of 60 ms; or all are overdue."""
+    patience_s, steps, fed_s = 1.2, 40, []
+    slow = slowed(bundle.path, tmp_path, "f2", 60)
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": str(round(patience_s * 1e6))}
 
+    def take():
+        while (told := notify.recv(500)) != b"OVER":
+            if told == b"WATCHDOG=1":
+                fed_s.append(time.monotonic())
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, running_broker() as url, ExitStack() as stack:
+        notify.bind(environment["NOTIFY_SOCKET"])
+        taking = threading.Thread(target=take)
+        taking.start()
+        stack.callback(taking.join)
+        stack.callback(Supervisor(environment).notify, "OVER")
+        link, heard = stack.enter_context(listener(url, TOPICS.tensor("f2"), TOPICS.metrics("f2")))
+        link.publish_confirmed(TOPICS.status("e1"), birth(1), retain=True, timeout_s=2)
+        stack.enter_context(agent(tmp_path, url, slow.path, "f2", keepalive_s=10, **environment))
+        assert link.poll_until(lambda: e1_is_alive(heard), 20)
+        link.publish(TOPICS.beat("e1"), encode_beat(Beat(1, 1, 10_000)))
+        began_s = time.monotonic()
+        for step in range(steps):
+            for source in sources if step else ("iot",):
+                width = slow.manifest.entry(source).shape
+                link.publish(TOPICS.tensor(source), encode(Frame(step, 1, slow.id, np.ones(width, np.float32), 1)))
+        assert link.poll_until(lambda: sum(topic == TOPICS.tensor("f2") for topic, _ in heard) == steps, 30)
+        ended_s = time.monotonic()
+    marks_s = [began_s, *(each for each in fed_s if began_s < each < ended_s), ended_s]
+    assert ended_s - began_s > patience_s
+    assert max(np.diff(marks_s)) < patience_s
+
+
+def birth(epoch):
+    return json.dumps({"online": True, "epoch": epoch}).encode()
+
+
+def e1_is_alive(heard):
+    told = [msgspec.json.decode(payload, type=Metrics) for topic, payload in heard if topic == TOPICS.metrics("f2")]
+    return bool(told) and told[-1].view["e1"].state == "alive"
+
+
+def test_an_agent_waits_for_its_broker(tmp_path, bundle):
     with running_broker() as url:
         pass
     with agent(tmp_path, url, bundle.path) as process:
