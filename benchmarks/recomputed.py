@@ -11,6 +11,7 @@ from broker.frame import Dtype, Frame, Vector
 from edge_agent.agent import load_session
 from edge_agent.answer import Answer, softmax
 from edge_agent.bundle import Bundle, Manifest
+from edge_agent.finite import is_finite
 from edge_agent.session import Session
 
 _ALLOWED: Final[dict[Dtype, float]] = {"float32": 1e-3, "float16": 5e-3, "int8": 1.5 / 127}
@@ -57,9 +58,9 @@ def judge(
                 contributors |= frame.contributors if frame else 0
             if node == manifest.sink:
                 allowed = _ALLOWED_SCORE
-                error = _of_answer(overheard.answers.get(step), session, values)
-                if error is not None and _bits_of(overheard.answers[step], bits) == contributors:
-                    errors.append(error)
+                answer = overheard.answers.get(step)
+                if answer is not None and answer.complete and _bits_of(answer, bits) == contributors:
+                    errors.append(_of_answer(answer, session, values))
             elif node in frames and frames[node].contributors == contributors and not frames[node].is_cut:
                 errors.append(_of_vector(frames[node], session, values))
         wrong = sum(error > allowed for error in errors)
@@ -77,10 +78,11 @@ def _of_vector(frame: Frame, session: Session, values: list[Vector | None]) -> f
     return _distance(_floats(frame.values), _floats(session.step(values)))
 
 
-def _of_answer(answer: Answer | None, session: Session, values: list[Vector | None]) -> float | None:
-    if answer is None or answer.guess or not answer.complete:
-        return None
-    return float(np.abs(np.asarray(answer.scores) - softmax(session.step(values))).max())
+def _of_answer(answer: Answer, session: Session, values: list[Vector | None]) -> float:
+    logits = session.step(values)
+    if answer.guess or not is_finite(logits):  # what the sink made of these was not finite, or should not have been
+        return 1.0
+    return float(np.abs(np.asarray(answer.scores) - softmax(logits)).max())
 
 
 def _distance(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""What the sink says about a step: a label, or a flagged random guess when no information came."""
+"""What the sink says about a step: a label, or a flagged random guess when no information came, or no numbers."""
 
 import random
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """One message on the result topic.
 
     `contributors` are the nodes and sensors whose units are in the answer; `complete` says that no living node
-    was cut off on the way; `expected_accuracy` is the predicted one for exactly these contributors.
+    was cut off on the way; `expected_accuracy` is the predicted one for exactly these contributors. A guess that has
+    contributors is one because what the sink made of them was not finite.
     """
 
     step: int
@@ -30,9 +31,7 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def softmax(logits: Vector) -> Floats:
-    """Return the probabilities of one row of logits, (classes,) -> (classes,)."""
-    if not np.isfinite(logits).all():  # whatever a source sent, the answer is numbers
-        logits = np.nan_to_num(logits)
+    """Return the probabilities of one row of finite logits, (classes,) -> (classes,)."""
     shifted = np.exp(np.subtract(logits, logits.max(), dtype=np.float64))
     return np.asarray(shifted / shifted.sum(), np.float32)
 

@@ -34,9 +34,10 @@ class Histogram(msgspec.Struct, frozen=True, kw_only=True):
 class Counters(msgspec.Struct, kw_only=True):
     """What became of a node's steps; each opened is complete, cut off, dropped under overload, or still open.
 
-    `null` are those that put out Φ. Counted apart: frames that came too late or twice, how often an ancestor fell
-    silent, connections after the first, and messages that were not sent because the link was down or stuck. `infer_us`
-    is how long all inferences took: their histogram leaves a mean uncertain by half.
+    `null` are those that put out Φ, for want of vectors or of numbers that are finite. Counted apart: frames that came
+    too late or twice, how often an ancestor fell silent, connections after the first, and messages that were not sent
+    because the link was down or stuck. `infer_us` is how long all inferences took: their histogram leaves a mean
+    uncertain by half.
     """
 
     steps: Count = 0

