@@ -7,23 +7,20 @@ gets restarted, and a connection that nothing comes from any more, not even the 
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from broker.epoch import is_later
 from broker.errors import FogError
-from broker.link import HASTY_HANDSHAKE_S, Link, LinkError, LinkLost
+from broker.link import HASTY_HANDSHAKE_S, Link
 from broker.message import Message, Request
 from broker.presence import Reason, Status, StatusError, decode_status, encode_status
 from broker.topics import Topics
-from broker.url import BrokerUrl
 from edge_agent.bundle import Bundle, Manifest
 from edge_agent.commands import encode_reply
 from edge_agent.config import Config, ConfigError, brokers_of
-from edge_agent.epoch import is_superseded, last_epoch, next_epoch
+from edge_agent.epoch import is_superseded, next_epoch
 from edge_agent.exchange import Exchange, load_current
 from edge_agent.generations import Generations
 from edge_agent.host_reader import HostReader
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 
 _METRICS_EVERY_S = 1.0
 _FAREWELL_S = 1.0
-_REMEMBERS_S = 0.2
 _READING_S = 0.005
 _BURST = 64
 
@@ -94,46 +90,13 @@ def run(
     Agent(config, bundle, session, supervisor, is_stopping, is_hung_up).serve()
 
 
-def report_hung(config: Config) -> None:
-    """Publish, in place of the agent that its watchdog has ended, that it hung: its last will cannot know.
-
-    At every broker of its list that answers, for the fleet may be at any. Raises EpochError, TlsError, or LinkError or
-    LinkLost if none takes it.
-    """
-    epoch = last_epoch(_epoch_file(config))
-    failures = [_leave_word(config, url, epoch) for url in brokers_of(config)]
-    if failures[0] is not None and None not in failures:
-        raise failures[0]
-
-
-def _leave_word(config: Config, url: BrokerUrl, epoch: int) -> LinkError | LinkLost | None:
-    """Publish that a node hung in `epoch`, or in the later one that the broker knows: the disk may not have kept it.
-
-    Returns why the broker did not take it, None if it did.
-    """
-    topic, known = Topics(config.fleet).status(config.node), [epoch]
-
-    def on_status(_topic: str, payload: bytes) -> None:
-        with suppress(StatusError):
-            known.append(decode_status(payload).epoch)
-
-    try:
-        with Link(url, _client_id(config), subscriptions=[(topic, 1)], on_message=on_status, tls=config.tls) as link:
-            link.connect()
-            link.poll_until(lambda: len(known) > 1, _REMEMBERS_S)
-            last = known[-1] if is_later(known[-1], epoch) else epoch
-            status = encode_status(Status(online=False, epoch=last, reason="hung"))
-            is_taken = link.publish_confirmed(topic, status, retain=True, timeout_s=_FAREWELL_S)
-    except (LinkError, LinkLost) as error:
-        return error
-    return None if is_taken else LinkError(f"{url} did not confirm that {config.node} hung")
-
-
-def _epoch_file(config: Config) -> Path:
+def epoch_file(config: Config) -> Path:
+    """Return where the agent keeps its epoch."""
     return Path(config.state) / f"{config.node}.epoch"
 
 
-def _client_id(config: Config) -> str:
+def client_id(config: Config) -> str:
+    """Return who the agent is to a broker."""
     return f"{config.fleet}-{config.node}"
 
 
@@ -156,13 +119,13 @@ class Agent:
         self._is_hung_up = is_hung_up
         self._own_status = topics.status(config.node)
         self._own_reply = topics.reply(config.node)
-        self._epoch_file = _epoch_file(config)
+        self._epoch_file = epoch_file(config)
         self._remembered_epoch: int | None = None
         self._was_up = False
         self._is_epoch_used = True
         self._is_leaving = False
         self._host_reader = HostReader()
-        self._client_id = _client_id(config)
+        self._client_id = client_id(config)
         self._tls = config.tls
         beat_ms = min(config.beat_ms, round(1e3 * (supervisor.watchdog_s or 60) / 4))  # its echo feeds the watchdog
 

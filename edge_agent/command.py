@@ -8,7 +8,7 @@ import msgspec
 
 from broker.errors import FogError
 from broker.tls import files_of
-from edge_agent.agent import report_hung, run
+from edge_agent.agent import run
 from edge_agent.config import load_config
 from edge_agent.service import HangUp, StopSignal, Supervisor, log_to_stderr
 
@@ -37,10 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_config(options.config)
         if options.hung:
+            from edge_agent.hung import report_hung  # what serves has no use for it
+
             tls = files_of(options.keys, config.node) if options.keys else config.tls
             report_hung(msgspec.structs.replace(config, tls=tls))
         elif options.self_test:
-            from edge_agent.selftest import self_test  # what serves has no use for it
+            from edge_agent.selftest import self_test  # nor for this
 
             bundle = options.bundle or config.bundle
             print(self_test(msgspec.structs.replace(config, bundle=bundle), _say))  # noqa: T201
