@@ -83,6 +83,7 @@ def prediction(bundle):
 
 
 @pytest.mark.parametrize("by", ["kill", *(pytest.param(by, marks=pytest.mark.slow) for by in ("stop", "freeze"))])
+@pytest.mark.parametrize("broker", ["mosquitto", pytest.param("embedded", marks=pytest.mark.slow)], indirect=True)
 def test_a_fleet_answers_as_predicted_under_every_mask(bundle, prediction, by, broker):
     some = gray_order(masks(3))
     seen = []

@@ -37,6 +37,7 @@ def bridged_broker(fleet, to):
             stop(child)
 
 
+@pytest.mark.slow
 def test_a_fleet_over_two_bridged_sites_answers_as_predicted_whether_the_line_is_up_or_down(bundle, tmp_path):
     if mosquitto() is None:
         pytest.skip("no mosquitto on this machine: apt-get install mosquitto")

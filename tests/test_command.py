@@ -236,7 +236,7 @@ def test_a_rendered_mosquitto_configuration_is_written(fogguard, tmp_path):
     assert "listener 1884 127.0.0.1" in (tmp_path / "conf" / "mosquitto.conf").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("arguments", ["broker --port 0", "run BUNDLE", "train watch --out run --epochs 900"])
 def test_being_interrupted_leaves_no_process_and_nothing_half_written(tmp_path, bundle, arguments, number):
     words = [str(bundle.path) if word == "BUNDLE" else word for word in arguments.split()]

@@ -275,6 +275,7 @@ def test_an_operator_is_told_what_to_unplug_and_whatever_he_does_is_seen(bundle,
     assert "accuracy" in shown.shown
 
 
+@pytest.mark.slow
 def test_a_drill_elsewhere_begins_with_whoever_is_there(fogguard, bundle, tmp_path):
     with foreign_fleet(bundle, tmp_path / "fleet") as (url, agents):
         agents.kill(["f1"])
@@ -290,6 +291,7 @@ def test_a_drill_elsewhere_begins_with_whoever_is_there(fogguard, bundle, tmp_pa
     assert judged["cloud"]["n"] > judged["f1"]["n"] == 0
 
 
+@pytest.mark.slow
 def test_the_sink_unplugged_by_mistake_is_waited_for(bundle, tmp_path):
     with foreign_fleet(bundle, tmp_path / "fleet") as (url, agents):
         place = ("--external", "--broker", url, "--fleet", "house")

@@ -113,6 +113,7 @@ def test_nobody_moves_if_one_of_them_cannot(bundle, tmp_path):
         assert (nobody.returncode, "f2 of fleet test is not online" in " ".join(nobody.stderr.split())) == (1, True)
 
 
+@pytest.mark.slow
 def test_only_the_operator_makes_a_node_go_back(bundle, tmp_path):
     """Two brokers with TLS and access rules; the command of another certificate is not heard."""
     keys = fleet_keys(tmp_path / "pki", bundle.manifest)

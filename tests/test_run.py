@@ -110,6 +110,7 @@ def test_a_node_that_a_user_freezes_is_suspected_and_back_when_it_thaws(bundle, 
         assert phase["labels_equal"] == phase["labels_compared"] == phase["sent"] > 0
 
 
+@pytest.mark.slow
 def test_a_dead_sink_ends_the_run_with_a_sentence_and_what_was_measured(bundle, tmp_path):
     with running(tmp_path, bundle.path, "--rate", 300, "--json", tmp_path / "r.json") as (process, wait_for):
         pid = int(wait_for(r"cloud (\d+)")[1])

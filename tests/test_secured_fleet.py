@@ -84,6 +84,7 @@ def test_a_watcher_sees_the_fleet_beside_its_feeder(fleet):
     assert (watching.returncode, "Traceback" in said) == (0, False), said
 
 
+@pytest.mark.slow
 def test_an_observer_records_beside_feeder_and_watcher(fleet):
     url, folder = fleet
     where = ["--broker", str(url), "--fleet", "house", "--tls", "pki", "--for", "6s", "--json", "seen.json"]

@@ -400,6 +400,7 @@ def pair(tmp_path, fogguard):
     return load(tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_sensors_share_their_steps_and_the_next_one_raises_them_when_the_first_is_gone(tmp_path, url, pair):
     for name, width in (("door", 1), ("window", 2)):
         np.save(tmp_path / f"{name}.npy", np.ones((3, width), np.float32))

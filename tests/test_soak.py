@@ -149,6 +149,7 @@ def test_a_wrong_label_is_a_violation(bundle):
         require_ok(found)
 
 
+@pytest.mark.slow
 def test_in_a_calm_soak_a_suspicion_is_a_violation(bundle):
     frozen = []
 
