@@ -29,7 +29,7 @@ T = Topics("test")
 _log = logging.getLogger("fuzz")
 LIMIT_BYTES = 1 << 20
 REASONS = {"length", "magic", "version", "flags", "dtype", "shape", "size", "checksum", "bundle", "epoch"}
-REASONS |= {"status", "command"}
+REASONS |= {"status", "command", "finite"}
 seeds = st.integers(0, (1 << 64) - 1)
 
 
@@ -106,12 +106,19 @@ def reason_of(parse, kind, reason):
 
 
 def bombard(target: Target, draw: random.Random, count: int):
-    """Say `count` mutated messages, and check that each refusal was counted under its reason."""
+    """Say `count` mutated messages, and check that each refusal was counted under its reason.
+
+    That a vector is not finite is found when its step is computed, whenever that is.
+    """
+
+    def refused():
+        return {reason: count for reason, count in target.node.metrics().rejected.items() if reason != "finite"}
+
     for _ in range(count):
-        before = target.node.metrics().rejected
+        before = refused()
         reason = target.say(draw)
         expected = {**before, reason: before.get(reason, 0) + 1} if reason else before
-        assert target.node.metrics().rejected == expected
+        assert refused() == expected
         if draw.random() < 0.1:
             target.node.on_time(target.now_ns)
 
