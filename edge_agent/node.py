@@ -8,7 +8,6 @@ Knows no broker, and no clock but the one it is given, so that it runs the same 
 
 import copy
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -22,7 +21,7 @@ from broker.topics import Topics
 from edge_agent.answer import Answer, guess, softmax
 from edge_agent.bundle import Bundle
 from edge_agent.commands import CommandError, Reply, decode_ask, reply_of
-from edge_agent.finite import is_finite
+from edge_agent.finite import Frames, compute
 from edge_agent.flow import ancestors, fed
 from edge_agent.gather import Gather, Gathered
 from edge_agent.heart import Heart
@@ -273,9 +272,9 @@ class Node:
             return
         closed_ns = self._clock()
         self._stages.wait.add(closed_ns - gathered.opened_ns)
-        frames, output = gathered.frames, self._computed(gathered.frames)
-        if output is not None and not self._is_sound(output):
-            frames, output = self._recomputed(frames)
+        frames, output = compute(self._session, gathered.frames, is_sink=self._is_sink)
+        if frames is not gathered.frames:
+            self._refuse_what_is_not_finite(gathered.frames, frames)
         if output is None:
             self.counters.null += 1
         else:
@@ -296,29 +295,10 @@ class Node:
         self._stages.publish.add(published_ns - done_ns)
         self._trace.add((gathered.step, gathered.opened_ns, gathered.arrived, closed_ns, done_ns, published_ns))
 
-    def _computed(self, frames: tuple[Frame | None, ...]) -> Vector | None:
-        """Return what the partition makes of these; Φ if there is no vector among them."""
-        values = [None if frame is None else frame.values for frame in frames]
-        return None if all(value is None for value in values) else self._session.step(values)
-
-    def _is_sound(self, output: Vector) -> bool:
-        """Whether what was computed is numbers: the sink looks at all of them, others at the first, to save time.
-
-        One that is NaN or infinite makes nearly all that the next layer puts out so, in this node or the next.
-        """
-        return is_finite(output) if self._is_sink else math.isfinite(output.item(0))
-
-    def _recomputed(self, frames: tuple[Frame | None, ...]) -> tuple[tuple[Frame | None, ...], Vector | None]:
-        """Compute without the vectors that are not finite, each of which is refused; Φ if it is no better then."""
-        kept = tuple(map(self._finite, self._expected, frames))
-        output = self._computed(kept)
-        return kept, output if output is not None and is_finite(output) else None
-
-    def _finite(self, source: str, frame: Frame | None) -> Frame | None:
-        if frame is None or frame.values is None or is_finite(frame.values):
-            return frame
-        self._refuse(source, "finite")
-        return frame._replace(values=None)
+    def _refuse_what_is_not_finite(self, came: Frames, used: Frames) -> None:
+        for source, frame, kept in zip(self._expected, came, used, strict=True):
+            if kept is not frame:
+                self._refuse(source, "finite")
 
     def _refuse(self, source: str, reason: str) -> None:
         """Count what came from this source and cannot be used."""
