@@ -309,5 +309,5 @@ class Agent:
             self._remembered_epoch = known.epoch
             self._is_epoch_used = True
             self._link.drop()
-        elif known.online and known.epoch != self._held.current.epoch:
-            self._publish_birth()  # somebody else's word must not be the last
+        elif known.epoch != self._held.current.epoch:
+            self._publish_birth()  # neither somebody else's word nor that of a life before may be the last

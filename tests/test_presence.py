@@ -239,7 +239,7 @@ class LivesAndLies(RuleBasedStateMachine):
         self.say(born(epoch) if online else lost(epoch))
         if self.lives and is_superseded(self.epoch, self.kept):
             self.be_born()
-        elif self.lives and online and epoch != self.epoch:
+        elif self.lives and epoch != self.epoch:
             self.say(born(self.epoch))
 
     @rule()
@@ -281,6 +281,15 @@ class LivesAndLies(RuleBasedStateMachine):
 
 
 TestLivesAndLies = LivesAndLies.TestCase
+
+
+def test_who_comes_after_an_old_death_was_said_again_is_not_misled_by_a_made_up_beat():
+    life = LivesAndLies()
+    life.be_born()
+    life.forge_a_status(epoch=0, online=False)
+    life.begin_to_observe()
+    life.forge_a_sign(epoch=2, layer="beat", interval_ms=1)
+    life.beat_and_be_seen()
 
 
 def test_a_status_survives_the_wire_and_anything_else_is_refused():

@@ -171,6 +171,15 @@ def test_malformed_beats_are_counted_and_forged_ones_revive_nobody_dead(tmp_path
         assert (told().view["e1"].state, told().view["e1"].layer) == ("hung", "watchdog")
 
 
+def test_the_death_of_an_earlier_life_is_not_the_last_word(tmp_path, broker, bundle):
+    with listener(broker, TOPICS.status("e1")) as (link, heard), agent(tmp_path, broker, bundle.path, "e1"):
+        assert link.poll_until(lambda: heard, 30)
+        born = heard[-1]
+        link.publish(TOPICS.status("e1"), encode_status(Status(online=False, epoch=0, reason="lost")), retain=True)
+        assert link.poll_until(lambda: len(heard) == 3, 5), heard
+        assert heard[-1] == born
+
+
 def test_a_made_up_epoch_locks_no_node_out(tmp_path, broker, bundle):
     with (
         listener(broker, TOPICS.metrics("f2"), TOPICS.metrics("e1")) as (link, heard),
