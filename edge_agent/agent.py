@@ -122,6 +122,7 @@ class Agent:
         self._epoch_file = epoch_file(config)
         self._remembered_epoch: int | None = None
         self._was_up = False
+        self._is_birth_heard = False
         self._is_epoch_used = True
         self._is_leaving = False
         self._host_reader = HostReader()
@@ -238,6 +239,7 @@ class Agent:
         return Message(self._own_status, self._status("lost"))
 
     def _on_up(self) -> None:
+        self._is_birth_heard = False
         self._publish_birth()
         self._is_epoch_used = True
         self._held.current.counters.reconnects += self._was_up
@@ -309,5 +311,7 @@ class Agent:
             self._remembered_epoch = known.epoch
             self._is_epoch_used = True
             self._link.drop()
-        elif known.epoch != self._held.current.epoch:
+        elif known.epoch == self._held.current.epoch:
+            self._is_birth_heard = True
+        elif known.online or self._is_birth_heard:  # what the broker kept from before is heard before the birth
             self._publish_birth()  # neither somebody else's word nor that of a life before may be the last
