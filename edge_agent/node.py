@@ -10,7 +10,7 @@ import copy
 import logging
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 
 import msgspec
 
@@ -21,6 +21,7 @@ from broker.topics import Topics
 from edge_agent.answer import Answer, guess, softmax
 from edge_agent.bundle import Bundle
 from edge_agent.commands import CommandError, Reply, decode_ask, reply_of
+from edge_agent.contributors import Contributors
 from edge_agent.finite import Frames, compute
 from edge_agent.flow import ancestors, fed
 from edge_agent.gather import Gather, Gathered
@@ -31,7 +32,6 @@ from edge_agent.session import Session
 from edge_agent.trace import Trace
 
 _log = logging.getLogger("fogguard.node")
-_REMEMBERED = 256
 _encode_json = msgspec.json.Encoder().encode
 Publish = Callable[[str, bytes], None]
 Handler = Callable[[bytes, int], None]
@@ -72,15 +72,10 @@ class Node:
         self._publish = publish
         self._clock = clock
         self._is_sink = name == manifest.sink
-        self._bits = {source: 1 << position for position, source in enumerate(manifest.names)}
-        self._hears = {
-            self._bits[node]: sum(self._bits[source] for source in sources) for node, sources in manifest.inputs.items()
-        }
-        self._joined = lru_cache(_REMEMBERED)(self._join)
-        self._described = lru_cache(_REMEMBERED)(self._describe)
         upstream = ancestors(manifest.inputs, name)
         self._inputs = {node: sources for node, sources in manifest.inputs.items() if node in upstream | {name}}
         self._expected = manifest.arriving(name)
+        self._contributors = Contributors(manifest, name, tuple(self._expected))
         self.presence = Presence(upstream & manifest.nodes.keys(), missed)
         self._leaves = Leaves(upstream & manifest.sensors.keys(), missed)
         self._heart = Heart(beat_ms)
@@ -282,7 +277,7 @@ class Node:
             self._stages.infer.add(infer_ns)
             self.counters.infer_us += infer_ns // 1000
         parts = tuple(None if f is None or f.is_null else f.contributors for f in frames)
-        contributors, is_partial = self._joined(parts)
+        contributors, is_partial = self._contributors.join(parts)
         is_cut = is_partial or gathered.missing or any(f.is_cut for f in frames if f is not None)
         cut = CUT if is_cut else 0
         done_ns = self._clock()
@@ -308,7 +303,7 @@ class Node:
 
     def _answer(self, gathered: Gathered, logits: Vector | None, contributors: int, *, complete: bool) -> None:
         manifest = self._bundle.manifest
-        names, expected = self._described(contributors)
+        names, expected = self._contributors.describe(contributors)
         if logits is None:
             label, scores, expected = guess(gathered.step, manifest.prior), manifest.prior, manifest.accuracy.chance
         else:
@@ -326,28 +321,3 @@ class Node:
             origin_ns=gathered.origin_ns,
         )
         self._publish(self._topics.result, _encode_json(answer))
-
-    def _join(self, parts: tuple[int | None, ...]) -> tuple[int, bool]:
-        """Return the bits of all whose units are in a step, and whether a node did without one of them that it hears.
-
-        That happens when a source is suspected, or too late, at one node only: its vector comes by another way.
-
-        Args:
-            parts: The contributors of each source's vector, None where there is none, in the order of the sources.
-        """
-        whole = 0 if all(part is None for part in parts) else self._bits[self.name]
-        for part in parts:
-            whole |= part or 0
-        for source, part in zip(self._expected, parts, strict=True):
-            if part is None:
-                if whole & self._bits[source]:
-                    return whole, True
-            elif any(heard & whole & ~part for node, heard in self._hears.items() if node & part):
-                return whole, True
-        return whole, False
-
-    def _describe(self, contributors: int) -> tuple[tuple[str, ...], float | None]:
-        """Return the names behind the bits, and the accuracy that is predicted if no other node is alive."""
-        manifest = self._bundle.manifest
-        names = tuple(name for name, bit in self._bits.items() if bit & contributors)
-        return names, manifest.accuracy.per_mask.get(manifest.mask_key(names))
