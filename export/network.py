@@ -120,7 +120,8 @@ class Network(nn.Module):
         return values[self.spec.sink], everybody if informed is None else informed
 
     def _sensed(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: self._sent(name, self.sensors[name](x)) for name, x in raw.items()}
+        """Return what the sensors put out; a data set may have more than the specification takes."""
+        return {name: self._sent(name, sensor(raw[name])) for name, sensor in self.sensors.items()}
 
     def _sent(self, name: str, y: Tensor) -> Tensor:
         """Return what is left of an output on arrival."""

@@ -1,12 +1,16 @@
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
+from export.average import measure
 from export.data import load_data
 from export.data.rows import DataError
+from export.evaluation import chance
 from export.failures import masks
+from export.heldout import held_out
 from export.network import Network
 from export.node import Node, Sensor, Source, build_units
 from export.runs import one_seed
@@ -35,6 +39,15 @@ def test_each_row_may_have_its_own_failures():
         assert informed[row] == there[0]
         if there[0]:
             torch.testing.assert_close(mixed[:, row : row + 1], alone)
+
+
+def test_a_sensor_of_the_data_set_that_the_specification_does_not_take_is_left_out():
+    watch = load_data("watch")
+    rows = dataclasses.replace(watch, sensors={"spare": watch.sensors["iot"][:, :3], **watch.sensors})
+    trained = train(QUICK, rows, VARIANTS["vanilla"], [0])
+    held = held_out(rows, "row", 0)
+    found = measure(trained.network, held, trained.prior, QUICK.order, QUICK.settings, [0])
+    assert found.seeds[0].per_mask["111"] > 2 * chance(held, trained.prior)
 
 
 def test_several_draws_for_each_row_are_as_so_many_rows():
