@@ -32,6 +32,7 @@ def train_run(spec: Spec, rows: Rows, choice: Choice, seeds: Sequence[int], out:
             say(f"kept in {checkpoint}: the same command goes on from there")
         raise
     run = save_run(trained, choice.name, out)
+    checkpoint.unlink(missing_ok=True)
     epochs = ", ".join(map(str, run.epochs))
     say(f"trained {spec.name}, {choice.name}: seeds {', '.join(map(str, run.seeds))}, best epochs {epochs}: {out}")
     return run

@@ -1,9 +1,8 @@
-"""An interrupted training on disk: one safetensors file, replaced whole, gone when the training is done."""
+"""An interrupted training on disk: one safetensors file, replaced whole, to be removed when the run is saved."""
 
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 import safetensors.torch
@@ -21,8 +20,6 @@ class CheckpointError(FogError):
 
 class Checkpoint:
     """The tensors of a training, kept every 20 seconds.
-
-    As a `with` block: when the training ends well the file goes; when it is interrupted it stays.
 
     Args:
         file: Where.
@@ -55,24 +52,17 @@ class Checkpoint:
         return int(told["epoch"])
 
     def offer(self, epoch: int) -> None:
-        """Keep the state after this epoch, unless the last one was kept a moment ago."""
+        """Keep the state after this epoch, unless the last one was kept a moment ago; raises CheckpointError."""
         if time.monotonic() - self._last_s < EVERY_S:
             return
         fresh = self._file.with_name(f".{self._file.name}.new")
         tensors = {name: tensor.detach().contiguous() for name, tensor in self._state().items()}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            safetensors.torch.save_file(tensors, fresh, {"training": self._describes, "epoch": str(epoch)})
+            fresh.write_bytes(safetensors.torch.save(tensors, {"training": self._describes, "epoch": str(epoch)}))
             fresh.replace(self._file)
+        except OSError as error:
+            raise CheckpointError(f"{self._file}: the training cannot be kept ({error.strerror})") from error
         finally:
             fresh.unlink(missing_ok=True)
         self._last_s = time.monotonic()
-
-    def __enter__(self) -> "Checkpoint":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._file.unlink(missing_ok=True)

@@ -19,8 +19,9 @@ def written_folder(target: Path, marker: str) -> Iterator[Path]:
     """Yield a fresh folder that takes the place of `target` when the block ends well, and vanishes otherwise.
 
     An existing `target` is replaced only if it is empty or holds a file `marker`, that is, if it was written
-    so before; raises FolderError.
+    so before; if it is a link, what it leads to. Raises FolderError.
     """
+    target = target.resolve()
     require_replaceable(target, marker)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -31,8 +32,10 @@ def written_folder(target: Path, marker: str) -> Iterator[Path]:
         yield fresh
         fresh.chmod(0o755)
         _replace(target, fresh)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(fresh, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise FolderError(f"{target}: cannot be written ({error.strerror or error})") from error
         raise
 
 
@@ -53,6 +56,6 @@ def require_replaceable(target: Path, marker: str) -> None:
     """Raise FolderError if `target` is something that `written_folder` would not replace."""
     if target.exists() and not (target / marker).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise FolderError(f"{target} exists and holds no {marker}: choose another folder, or remove it first")
-    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    parent = next(folder for folder in target.resolve().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise FolderError(f"{target}: cannot be written, {parent} is {'read-only' if parent.is_dir() else 'no folder'}")

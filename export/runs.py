@@ -68,7 +68,7 @@ def save_run(trained: Trained, name: str, out: Path) -> Run:
     )
     with written_folder(out, RUN) as folder:
         (folder / RUN).write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
-        safetensors.torch.save_file(network.state_dict(), folder / WEIGHTS)
+        (folder / WEIGHTS).write_bytes(safetensors.torch.save(network.state_dict()))
     return run
 
 

@@ -55,7 +55,7 @@ def train(
         variant: The options of model and training.
         seeds: Of weights and failures; batches are drawn from the split's seed, in the specification.
         progress: Told about each batch.
-        checkpoint: Where an interrupted training is kept, and gone on with.
+        checkpoint: Where an interrupted training is kept, and gone on with; whoever has saved the run removes it.
 
     Raises:
         DataError: the rows are not what the specification says.
@@ -68,12 +68,11 @@ def train(
     first = kept.load() + 1 if kept else 1
     batches = -(-len(split.train) // spec.training.batch)
     steps = batches * spec.training.epochs
-    with kept or contextlib.nullcontext():
-        for epoch in range(first, spec.training.epochs + 1):
-            for done in learner.epoch(epoch):
-                progress((epoch - 1) * batches + done, steps, float(learner.accuracy.mean()))
-            if kept:
-                kept.offer(epoch)
+    for epoch in range(first, spec.training.epochs + 1):
+        for done in learner.epoch(epoch):
+            progress((epoch - 1) * batches + done, steps, float(learner.accuracy.mean()))
+        if kept:
+            kept.offer(epoch)
     network.load_state_dict(learner.best)
     network.eval()
     epochs = tuple(int(number) for number in learner.best_epoch)

@@ -81,7 +81,7 @@ def export_bundle(
     unrounded = _with_wires(network, dtypes, rows, split, run.prior)
     with written_folder(out, MANIFEST) as folder:
         _write_graphs(folder, network, progress)
-        safetensors.torch.save_file(network.state_dict(), folder / WEIGHTS)
+        (folder / WEIGHTS).write_bytes(safetensors.torch.save(network.state_dict()))
         progress("golden outputs")
         _write_golden(folder, network, rows, split)
         manifest = _manifest(folder, run, seed, network, deadlines_ms, rows, split)

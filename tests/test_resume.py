@@ -7,16 +7,19 @@ import time
 import pytest
 import torch
 from support import command
+from test_folder import no_file_over
 
 import export.checkpoint
+from benchmarks.training import train_run
 from export.checkpoint import CheckpointError
 from export.data import load_data
 from export.runs import load_run
 from export.spec import load_spec, parse_spec
 from export.training import train
-from export.variants import VARIANTS
+from export.variants import VARIANTS, Choice
 
 SPEC = parse_spec(load_spec("watch").text.replace("epochs = 40", "epochs = 4"))
+QUICK = parse_spec(load_spec("watch").text.replace("epochs = 40", "epochs = 1"))
 
 
 class Interrupted(Exception):
@@ -45,12 +48,26 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
         SPEC, load_data("watch"), VARIANTS["fogguard"], [0, 1], lambda *each: told.append(each[0]), checkpoint
     )
     assert told[0] == 61
-    assert not checkpoint.exists()
     whole = train(SPEC, load_data("watch"), VARIANTS["fogguard"], [0, 1])
     assert resumed.epochs == whole.epochs
     assert resumed.validation_accuracy == whole.validation_accuracy
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name])
+
+
+def test_a_training_is_kept_until_its_run_is_saved(tmp_path):
+    checkpoint = tmp_path / "run.checkpoint"
+    trained = train(QUICK, load_data("watch"), VARIANTS["vanilla"], [0], checkpoint=checkpoint)
+    assert checkpoint.exists()  # or all would be lost if the disk is full now
+    run = train_run(QUICK, load_data("watch"), Choice.of("vanilla"), [0], tmp_path / "run")
+    assert run.validation_accuracy == trained.validation_accuracy
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_training_that_cannot_be_kept_is_one_sentence(tmp_path):
+    with no_file_over(10_000), pytest.raises(CheckpointError, match="the training cannot be kept"):
+        train(QUICK, load_data("watch"), VARIANTS["vanilla"], [0], checkpoint=tmp_path / "run.checkpoint")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkpoint_of_another_training_is_not_gone_on_with(tmp_path):
