@@ -1,10 +1,12 @@
 import io
+import tarfile
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 from support import SHARED_DATA
+from test_folder import no_file_over
 
 from export.data import import_data, imported_sets, load_data, status
 from export.data.rows import DataError, split_rows
@@ -104,9 +106,17 @@ def test_a_label_that_no_activity_has_is_refused(tmp_path):
 def test_a_damaged_import_says_to_import_again(tmp_path):
     folder = tmp_path / "data" / "mhealth"
     folder.mkdir(parents=True)
-    (folder / "rows.npz").write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(DataError, match="damaged"):
-        load_data("mhealth")
+    for content in (b"PK\x03\x04 broken", b""):
+        (folder / "rows.npz").write_bytes(content)
+        with pytest.raises(DataError, match="damaged"):
+            load_data("mhealth")
+
+
+def test_an_import_that_cannot_be_kept_leaves_nothing(tmp_path):
+    source = logs(tmp_path / "logs")
+    with no_file_over(1000), pytest.raises(DataError, match="mhealth"):
+        import_data("mhealth", source)
+    assert list((tmp_path / "data" / "mhealth").iterdir()) == []
 
 
 def test_a_split_is_80_10_10_and_the_same_for_a_seed():
@@ -211,12 +221,56 @@ def test_folders_named_train_validation_and_test_are_a_split(tmp_path):
         ("activity,ax,ay\nwalk,1,soft\n", "a.csv, line 2, column ay: 'soft' is no number"),
         ("activity,ax,ay\nwalk,1\n", "a.csv, line 2: fewer values than columns"),
         ("activity,ax,ay\n", "holds no rows in CSV files"),
+        ("activity,ax,ay\nwalk,1,5,2\n", "a.csv, line 2: more values than columns"),
+        ("activity,ax,ay,ax\nwalk,1,5,2\n", "a.csv: there are several columns 'ax'"),
+        ("activity,ax,ay\n ,1,2\n", "a.csv, line 2: no activity"),
+        ("activity,ax,ay\nwalk,1,1e39\n", "a.csv, line 2, column ay: '1e39' is no number, or beyond float32"),
     ],
 )
 def test_csv_files_that_do_not_fit_say_where(tmp_path, text, sentence):
     with pytest.raises(DataError, match=sentence):
         import_data("mine", tables(tmp_path / "csv", text), "activity", ["wrist=ax,ay"])
     assert imported_sets() == []
+
+
+def test_a_sensor_that_is_named_twice_is_refused(tmp_path):
+    with pytest.raises(DataError, match="wrist is named twice"):
+        import_data("mine", tables(tmp_path / "csv"), "activity", ["wrist=ax", "wrist=ay"])
+
+
+def test_any_text_may_name_a_class(tmp_path):
+    text = "activity,ax\n²,1\n10,2\n9,3\nrun,4\n"
+    import_data("mine", tables(tmp_path / "csv", text), "activity", ["wrist=ax"])
+    assert load_data("mine").class_names == ("9", "10", "run", "²")
+
+
+def test_rows_that_are_split_otherwise_are_another_data_set(tmp_path):
+    source = tables(tmp_path / "csv")
+    hashes = set()
+    for group in (None, "person", "ay"):
+        import_data("mine", source, "activity", ["wrist=ax,ay"], group)
+        hashes.add(load_data("mine").sha256)
+    assert len(hashes) == 3
+
+
+@pytest.mark.parametrize("form", ["zip", "gz", "xz"])
+def test_a_damaged_archive_is_one_sentence(tmp_path, form):
+    file = tmp_path / f"m.{form}"
+    noise = np.random.default_rng(0).bytes(100_000)
+    if form == "zip":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.csv", noise)
+        content = file.read_bytes()
+        file.write_bytes(content[:200] + bytes(100) + content[300:])
+    else:
+        with tarfile.open(file, f"w:{form}") as archive:
+            archive.addfile(tarfile.TarInfo("a.csv"), io.BytesIO())
+            told = tarfile.TarInfo("b.csv")
+            told.size = len(noise)
+            archive.addfile(told, io.BytesIO(noise))
+        file.write_bytes(file.read_bytes()[:50_000])
+    with pytest.raises(DataError, match="damaged"):
+        import_data("mine", file, "activity", ["wrist=ax,ay"])
 
 
 def test_a_split_of_its_own_is_asked_of_a_set_that_has_none():

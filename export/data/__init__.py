@@ -58,7 +58,7 @@ def load_data(name: str) -> Rows:
             f"unknown data set {name!r}: there are {', '.join([*KNOWN, *imported_sets()])} (`fogguard data`); "
             f"make one of your own with {OWN}"
         )
-    return load_rows(name, data_folder(name), OWN)
+    return load_rows(name, data_folder(name), OWN, own=True)
 
 
 def import_data(

@@ -1,19 +1,30 @@
 """Files out of what a user downloaded: a folder, or a zip or tar archive."""
 
+import lzma
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from export.data.rows import DataError
 
+_DAMAGED = (EOFError, RuntimeError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+
 
 def read_files(source: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
     """Yield path (with forward slashes) and content of every file whose path matches `wanted`, by path.
 
-    Raises DataError if `source` is neither a folder nor an archive, OSError if it cannot be read.
+    Raises DataError if `source` is neither a folder nor a whole archive, OSError if it cannot be read.
     """
+    try:
+        yield from _files(source, wanted)
+    except _DAMAGED as error:
+        raise DataError(f"{source}: damaged, or locked ({error}): get it again") from error
+
+
+def _files(source: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, bytes]]:
     if source.is_dir():
         paths = {path.relative_to(source).as_posix(): path for path in source.rglob("*") if path.is_file()}
         for name in sorted(filter(wanted.search, paths)):

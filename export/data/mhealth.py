@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edge_agent.session import Floats
 from export.data.archive import read_files
-from export.data.rows import DataError, Integers, Rows
+from export.data.rows import GREATEST, DataError, Integers, Rows
 
 TITLE = "UCI MHEALTH: 12 activities, 10 people, one reading of 23 channels a row (or 11 and 12)"
 ORIGIN = (
@@ -73,7 +73,7 @@ def _parse(name: str, data: bytes) -> _Part:
 def _table(data: bytes, columns: range, delimiter: str | None, skip: int) -> npt.NDArray[np.float64]:
     """Return the columns, the label last, of a text of numbers; raises ValueError."""
     table = np.loadtxt(io.BytesIO(data), delimiter=delimiter, skiprows=skip, usecols=columns, ndmin=2)
-    if len(table) == 0 or not np.isfinite(table).all():
+    if len(table) == 0 or not np.abs(table).max() <= GREATEST:
         raise ValueError("has no rows, or values that are no numbers")
     if not ((table[:, -1] >= 0) & (table[:, -1] <= len(ACTIVITIES))).all():
         raise ValueError(f"has labels outside 0 to {len(ACTIVITIES)}")

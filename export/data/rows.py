@@ -12,6 +12,8 @@ from broker.errors import FogError
 from edge_agent.session import Floats
 
 Integers = npt.NDArray[np.int64]
+GREATEST = float(np.finfo(np.float32).max)
+"""The greatest value that a row can hold."""
 
 
 class DataError(FogError):
@@ -29,6 +31,7 @@ class Rows:
         class_names: What each class is called.
         groups: (rows,) what must not be torn apart in a split by group, such as the subject.
         parts: (rows,) 0 train, 1 validation, 2 test, where the data set itself says; else None.
+        own: Whether the user says what are groups, parts and classes: another time it may be something else.
     """
 
     name: str
@@ -37,15 +40,20 @@ class Rows:
     class_names: tuple[str, ...]
     groups: Integers
     parts: Integers | None = None
+    own: bool = False
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of every value and label, whatever files they came from."""
+        """The hash of every value and label, whatever files they came from; of an own set, all that splits it too."""
         digest = hashlib.sha256()
         for name, values in self.sensors.items():
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(values, "<f4").tobytes())
         digest.update(np.ascontiguousarray(self.labels, "<i8").tobytes())
+        if self.own:
+            digest.update(repr(self.class_names).encode())
+            digest.update(np.ascontiguousarray(self.groups, "<i8").tobytes())
+            digest.update(b"" if self.parts is None else np.ascontiguousarray(self.parts, "<i8").tobytes())
         return digest.hexdigest()
 
 

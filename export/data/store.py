@@ -22,13 +22,16 @@ def save_rows(rows: Rows, folder: Path) -> None:
     arrays |= {"labels": rows.labels, "class_names": np.array(rows.class_names), "groups": rows.groups}
     if rows.parts is not None:
         arrays["parts"] = rows.parts
-    with fresh.open("wb") as output:
-        np.savez(output, allow_pickle=False, **arrays)
-    fresh.replace(folder / FILE)
+    try:
+        with fresh.open("wb") as output:
+            np.savez(output, allow_pickle=False, **arrays)
+        fresh.replace(folder / FILE)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
-def load_rows(name: str, folder: Path, origin: str) -> Rows:
-    """Return the rows kept in `folder`; raises DataError that says how to get them."""
+def load_rows(name: str, folder: Path, origin: str, *, own: bool = False) -> Rows:
+    """Return the rows kept in `folder`, of a known set or an own one; raises DataError that says how to get them."""
     file = folder / FILE
     try:
         with file.open("rb") as stored, np.load(stored, allow_pickle=False) as kept:
@@ -42,10 +45,11 @@ def load_rows(name: str, folder: Path, origin: str) -> Rows:
                 tuple(kept["class_names"].tolist()),
                 kept["groups"],
                 kept["parts"] if "parts" in kept.files else None,
+                own,
             )
     except FileNotFoundError as error:
         raise DataError(f"data set {name} is not in {folder}: {origin}") from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is damaged ({error}): import it again; {origin}") from error
 
 

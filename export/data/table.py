@@ -17,7 +17,7 @@ import numpy as np
 
 from broker.topics import require_name
 from export.data.archive import read_files
-from export.data.rows import DataError, Rows
+from export.data.rows import GREATEST, DataError, Rows
 
 PARTS = ("train", "validation", "test")
 _CSV = re.compile(r"\.csv$", re.IGNORECASE)
@@ -28,6 +28,8 @@ def parse_sensors(texts: Sequence[str]) -> dict[str, list[str]]:
     sensors: dict[str, list[str]] = {}
     for text in texts:
         name, _, columns = text.partition("=")
+        if name in sensors:
+            raise DataError(f"--sensor {text!r}: {name} is named twice; write all its columns at once")
         sensors[require_name(name, "sensor")] = [column for column in columns.split(",") if column]
         if not sensors[name]:
             raise DataError(f"--sensor {text!r}: write NAME=COLUMN,COLUMN,…")
@@ -43,7 +45,7 @@ def read(name: str, source: Path, label: str, sensors: Mapping[str, Sequence[str
     needed = [label, *([group] if group else []), *chain.from_iterable(sensors.values())]
     for file, content in read_files(source, _CSV):
         part = next((each for each in Path(file).parts if each in PARTS), "")
-        for line, row in _lines(file, content, needed):
+        for line, row in _lines(file, content, label, needed):
             labels.append(row[label])
             groups.append(row[group] if group else "")
             parts.append(part)
@@ -53,7 +55,7 @@ def read(name: str, source: Path, label: str, sensors: Mapping[str, Sequence[str
         raise DataError(f"{source}: holds no rows in CSV files")
     if any(parts) and not all(parts):
         raise DataError(f"{source}: some files lie in {', '.join(PARTS)} and some do not: move them, or none")
-    names = sorted(set(labels), key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text))
+    names = sorted(set(labels), key=lambda text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text))
     return Rows(
         name,
         {sensor: np.array(table, np.float32) for sensor, table in values.items()},
@@ -61,18 +63,25 @@ def read(name: str, source: Path, label: str, sensors: Mapping[str, Sequence[str
         tuple(names),
         np.unique(groups, return_inverse=True)[1],
         np.array([PARTS.index(part) for part in parts]) if any(parts) else None,
+        own=True,
     )
 
 
-def _lines(file: str, content: bytes, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _lines(file: str, content: bytes, label: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
         header = reader.fieldnames or []
         if missing := [column for column in needed if column not in header]:
             raise DataError(f"{file}: no column {missing[0]!r}: there are {', '.join(header) or 'none'}")
+        if twice := [column for column in needed if header.count(column) > 1]:
+            raise DataError(f"{file}: there are several columns {twice[0]!r}: give each a name of its own")
         for row in reader:
             if any(row[column] is None for column in needed):
                 raise DataError(f"{file}, line {reader.line_num}: fewer values than columns")
+            if any(row.get(None, ())):
+                raise DataError(f"{file}, line {reader.line_num}: more values than columns; a number takes no comma")
+            if not row[label].strip():
+                raise DataError(f"{file}, line {reader.line_num}: no {label}")
             yield reader.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: no CSV text ({error})") from error
@@ -83,6 +92,6 @@ def _number(text: str, column: str, file: str, line: int) -> float:
         value = float(text)
     except ValueError:
         value = np.nan
-    if not np.isfinite(value):
-        raise DataError(f"{file}, line {line}, column {column}: {text!r} is no number")
+    if not abs(value) <= GREATEST:
+        raise DataError(f"{file}, line {line}, column {column}: {text!r} is no number, or beyond float32")
     return value
