@@ -13,7 +13,7 @@ from benchmarks.uptime import Observed, draws
 from edge_agent.bundle import MANIFEST, load
 from export.average import Evaluation
 from export.failures import EXACT_NODES, combinations_of_masks
-from export.skips import Planner, choose_skips, legal_skips
+from export.skips import Planner, choose_skips, legal_skips, with_skips
 from export.spec import Spec, parse_spec
 
 OBSERVED: Final = "observed"
@@ -74,12 +74,16 @@ def _interval(masks: Sequence[str], accuracy: Sequence[float], drawn: np.ndarray
 
 
 def spec_of(path: Path) -> Spec:
-    """Return the specification of a run or a bundle."""
+    """Return the specification of a run or a bundle, with the skips that its network has."""
     if (path / MANIFEST).exists():
-        return parse_spec(load(path).manifest.spec)
+        manifest = load(path).manifest
+        there = [(each.source, each.target) for each in manifest.hyperconnections if each.kind == "skip"]
+        return with_skips(parse_spec(manifest.spec), there)
     from export.runs import load_run  # brings torch
 
-    return load_run(path).parsed_spec()
+    run = load_run(path)
+    spec = run.parsed_spec()
+    return spec if run.variant.skips else with_skips(spec, ())
 
 
 def next_skips(spec: Spec, reliability: Mapping[str, float], top: int = 5) -> list[NextSkip]:

@@ -11,11 +11,12 @@ counts for as long as it was seen, without an end.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from benchmarks.drilled import Change, Stretch
 from broker.errors import FogError
@@ -23,6 +24,8 @@ from broker.errors import FogError
 DRAWS: Final = 20_000
 ASSUMED_REPAIR_S: Final = 3600.0
 T = TypeVar("T")
+Share = Annotated[float, Meta(ge=0, le=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
 Draws = npt.NDArray[np.float64]
 
 
@@ -33,10 +36,10 @@ class UptimeError(FogError):
 class Uptime(msgspec.Struct, frozen=True, kw_only=True):
     """How long a node was seen up and down, and how often that changed while it was seen."""
 
-    up_s: float = 0.0
-    down_s: float = 0.0
-    failures: int = 0
-    repairs: int = 0
+    up_s: NotNegative = 0.0
+    down_s: NotNegative = 0.0
+    failures: Annotated[int, Meta(ge=0)] = 0
+    repairs: Annotated[int, Meta(ge=0)] = 0
 
     def __add__(self, other: "Uptime") -> "Uptime":
         return Uptime(
@@ -60,10 +63,10 @@ class Reliability(msgspec.Struct, frozen=True, kw_only=True):
         seen: What was seen.
     """
 
-    r: float
-    low: float
-    high: float
-    share_up: float
+    r: Share
+    low: Share
+    high: Share
+    share_up: Share
     repairs_from: Literal["own", "all", "assumed"]
     seen: Uptime
 
@@ -73,7 +76,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
     order: tuple[str, ...]
     method: str
-    assumed_repair_s: float
+    assumed_repair_s: NotNegative
     nodes: dict[str, Reliability]
 
 

@@ -15,17 +15,19 @@ from support import command
 from test_agent import listener
 
 from benchmarks.drilled import Change, Stretch
-from benchmarks.expected import next_skips
+from benchmarks.expected import next_skips, spec_of
 from benchmarks.observe import Observer, observe
 from benchmarks.sightings import Sightings
-from benchmarks.uptime import METHOD, Recording, Uptime, UptimeError, estimate, of_uptimes, uptimes
+from benchmarks.uptime import METHOD, Recording, Uptime, UptimeError, estimate, of_uptimes, read_observed, uptimes
 from broker.embedded import running_broker
 from broker.errors import FailureFound
 from broker.presence import Presence, Sensed, Status
 from broker.topics import Topics
 from edge_agent.bundle import MANIFEST
 from export.failures import average_accuracy
+from export.runs import RUN, load_run
 from export.spec import load_spec
+from export.variants import VARIANTS
 from provisioning.local import LocalFleet
 
 ORDER = ("f1", "f2", "e1")
@@ -122,6 +124,27 @@ def test_the_skip_that_helps_most_stands_first():
     gains = [each.lives_points for each in found]
     assert gains == sorted(gains, reverse=True)
     assert all(gain >= 0 for gain in gains)
+
+
+def test_a_network_without_skips_is_told_what_those_of_its_specification_would_add(run_path, tmp_path):
+    run = msgspec.structs.replace(load_run(run_path), variant=VARIANTS["vanilla"])
+    (tmp_path / RUN).write_bytes(msgspec.json.encode(run))
+    found = next_skips(spec_of(tmp_path), {"f1": 0.9, "f2": 0.9, "e1": 0.9})
+    assert {"iot>f2", "f2>cloud"} & {each.skip for each in found}
+    assert found[0].lives_points > 5
+    assert spec_of(run_path).hyperconnections == load_spec("watch").hyperconnections
+
+
+@pytest.mark.parametrize(("old", "new"), [('"r":0.9', '"r":9.9'), ('"failures":1', '"failures":-1')])
+def test_an_estimate_that_none_can_be_is_refused(tmp_path, old, new):
+    file = tmp_path / "observed.json"
+    text = msgspec.json.encode(estimate([recording((50, "f1", "dead"), (55, "f1", "alive"))])).decode()
+    file.write_text(text)
+    assert old in text
+    assert read_observed(file).order == ORDER
+    file.write_text(text.replace(old, new))
+    with pytest.raises(UptimeError, match="no observed reliability"):
+        read_observed(file)
 
 
 def view(**states):
