@@ -31,7 +31,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder for the run. (default: runs/SPEC-VARIANT)")] = None,
     variant: Annotated[VariantName, typer.Option(help="How the network is joined and trained.")] = "fogguard",
     seeds: Seeds = 1,
-    seed: Annotated[int, typer.Option(help="The first; of first weights and simulated failures.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="The first; of first weights and simulated failures.", min=0, max=1 << 31)
+    ] = 0,
     skips: Annotated[
         str | None,
         typer.Option(help="specified, none, one (past one node), nodes (from nodes), all, or a>b,c>d"),

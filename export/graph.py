@@ -20,6 +20,7 @@ IR_VERSION: Final = 10
 MINIMUM_ONNXRUNTIME: Final = "1.18"
 ALIVE: Final = "fogguard.alive"
 INFORMED: Final = "fogguard.informed"
+_OURS: Final = "fogguard.end."
 
 
 class GraphError(FailureFound):
@@ -76,15 +77,30 @@ def _export(
             module.eval(),
             tuple(example),
             dynamo=True,
-            input_names=list(inputs),
-            output_names=list(outputs),
+            input_names=[f"{_OURS}{name}" for name in inputs],
+            output_names=[f"{_OURS}{name}" for name in outputs],
             opset_version=OPSET,
             dynamic_shapes={"xs": tuple({0: batch} for _ in example)},
             verbose=False,
         )
     if program is None:
         raise GraphError(f"torch put out no graph for {outputs[0]}")
-    return _cleaned(program.model_proto, metadata)
+    return _cleaned(_renamed(program.model_proto), metadata)
+
+
+def _renamed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give inputs and outputs their names; what torch calls by one of these in between (`add`, `relu`) makes way."""
+    graph = model.graph
+    ends = {value.name for value in (*graph.input, *graph.output)}
+    names = {name: name.removeprefix(_OURS) for name in ends}
+    for taken in list(names.values()):
+        names.setdefault(taken, f"{taken}.")
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    return model
 
 
 def _cleaned(model: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:

@@ -20,7 +20,7 @@ from edge_agent.session import Floats
 from export.node import Draw, Node, Sensor, Source
 from export.sharing import Shared, compute, share
 from export.spec import Spec
-from export.variants import Variant
+from export.variants import Variant, VariantError
 from export.wire import FLOAT32, Wire
 
 
@@ -50,8 +50,10 @@ class Network(nn.Module):
         self.wires: Mapping[str, Wire] = {}
         """How outputs travel, if not as float32."""
         self.inputs = spec.inputs(skips=variant.skips)
-        self.sensors = nn.ModuleDict(dict(sensors))
         self.nodes = nn.ModuleDict()
+        if taken := [name for name in (*spec.sensors, *spec.nodes) if hasattr(self.nodes, name)]:
+            raise VariantError(f"{spec.name}: torch calls something of its own {taken[0]!r}: choose another name")
+        self.sensors = nn.ModuleDict(dict(sensors))
         self.widths = dict(spec.sensors)
         draw = _drawer(seeds, variant.initial)
         for name in self.inputs:

@@ -19,6 +19,7 @@
 Every node but the sink may fail. Their order in the file is the order of the bits of a node failure combination.
 """
 
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +43,8 @@ else:
     import tomli as tomllib
 
 MAX_NAMES = 64  # contributor bits in a frame
+RESERVED = "whole"
+MAX_NUMBER = 1 << 31
 
 
 class SpecError(FogError):
@@ -217,6 +220,8 @@ def _check(file: _File, text: str) -> Spec:
         raise SpecError(f"{len(file.sensors) + len(file.nodes)} sensors and nodes, at most {MAX_NAMES} fit in a frame")
     if both := sorted(file.sensors.keys() & file.nodes.keys()):
         raise SpecError(f"{both[0]} is both a sensor and a node: give one another name")
+    if RESERVED in file.sensors or RESERVED in file.nodes:
+        raise SpecError(f"{RESERVED!r} is what a bundle calls the graph of all nodes: choose another name")
     if not file.nodes:
         raise SpecError("no nodes: nothing would answer")
     _check_numbers(file)
@@ -241,11 +246,14 @@ def _check_numbers(file: _File) -> None:
     for name, node in file.nodes.items():
         if not node.partition.layers or min(node.partition.layers) < 1:
             raise SpecError(f"node {name}: layers {list(node.partition.layers)}: give one width or more, all positive")
-        if node.deadline_ms is not None and node.deadline_ms <= 0:
+        if node.deadline_ms is not None and not 0 < node.deadline_ms < math.inf:
             raise SpecError(f"node {name}: deadline_ms {node.deadline_ms} must be positive")
     training = file.training
-    if file.deadline_ms <= 0 or min(training.epochs, training.batch, training.draws) < 1 or training.learning_rate <= 0:
-        raise SpecError("deadline_ms, epochs, batch, draws and learning_rate must be positive")
+    for value in (training.epochs, training.batch, training.draws, training.learning_rate, file.deadline_ms):
+        if not 0 < value < MAX_NUMBER:
+            raise SpecError("deadline_ms, epochs, batch, draws and learning_rate must be positive, and no wild number")
+    if file.data.split_seed < 0:
+        raise SpecError(f"split_seed {file.data.split_seed}: give 0 or more")
 
 
 def _check_sources(file: _File) -> None:

@@ -189,7 +189,7 @@ class Learner:
 
 
 def build(spec: Spec, rows: Rows, variant: Variant, seeds: Sequence[int]) -> tuple[Network, Split]:
-    """Return an untrained network for these rows, and their split; raises DataError if the two do not fit."""
+    """Return an untrained network for these rows, and their split; raises DataError, VariantError."""
     for sensor, width in spec.sensors.items():
         if sensor not in rows.sensors:
             raise DataError(f"sensor {sensor}: data set {rows.name} has {', '.join(rows.sensors)}")
@@ -198,6 +198,10 @@ def build(spec: Spec, rows: Rows, variant: Variant, seeds: Sequence[int]) -> tup
                 f"sensor {sensor}: {rows.sensors[sensor].shape[1]} values per row in data set {rows.name}, "
                 f"the specification says {width}"
             )
+    if variant.weights in ("reliability", "normalised") and variant.reliability not in spec.settings:
+        raise VariantError(
+            f"weights {variant.weights}: {spec.name} has no setting {variant.reliability} to take them from"
+        )
     split = split_rows(rows, spec.data.split, spec.data.split_seed)
     sensors = {name: _sensor(rows.sensors[name][split.train]) for name in spec.sensors}
     return Network(spec, len(rows.class_names), sensors, variant, seeds), split
@@ -227,8 +231,9 @@ def _up_probabilities(spec: Spec, failures: float | str) -> Tensor | None:
     if isinstance(failures, float):
         return torch.full((1, len(spec.order)), 1 - failures)
     names = list(spec.settings) if failures == "settings" else [failures]
-    if missing := [name for name in names if name not in spec.settings] or not names:
-        raise VariantError(f"failures {failures!r}: {spec.name} has the settings {', '.join(spec.settings)}; {missing}")
+    if not names or any(name not in spec.settings for name in names):
+        there = f"the settings {', '.join(spec.settings)}" if spec.settings else "no settings"
+        raise VariantError(f"failures {failures!r}: {spec.name} has {there}; a rate such as 0.1 does too")
     return torch.tensor([[spec.settings[name][node] for node in spec.order] for name in names])
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import numpy_helper
 from support import command
 
+from broker.frame import Layout
 from edge_agent.bundle import SCHEMA_VERSION, BundleDamaged, BundleError, load
 from edge_agent.selftest import TOLERANCES, distance
 from export.average import evaluate
@@ -21,9 +24,12 @@ from export.data import load_data
 from export.data.rows import split_rows
 from export.evaluation import Composed, labels, logits_by_mask
 from export.failures import masks
+from export.graph import ALIVE, INFORMED, to_onnx, whole_to_onnx
+from export.network import Network
+from export.node import Sensor
 from export.runs import WEIGHTS, load_network, one_seed, save_run
 from export.skips import chosen_spec
-from export.spec import parse_spec
+from export.spec import load_spec, parse_spec
 from export.training import train
 from export.variants import VARIANTS, Choice
 from export.writer import export_bundle
@@ -129,6 +135,20 @@ def test_every_option_is_in_the_graphs(tmp_path, quick_spec, changes):
     parity = exported.manifest.parity
     assert parity.labels_equal == parity.labels_compared == 237 * 8
     assert all(finding.ok for finding in check(tmp_path / "bundle")[1])
+
+
+def test_nodes_may_be_called_what_torch_calls_a_step_of_a_graph():
+    text = load_spec("watch").text
+    for name, other in {"iot": "sub", "e1": "relu", "f2": "add", "f1": "linear", "cloud": "matmul"}.items():
+        text = re.sub(rf"\b{name}\b", other, text)
+    spec = parse_spec(text)
+    network = Network(spec, 7, {"sub": Sensor(torch.zeros(36), torch.ones(36))}, VARIANTS["fogguard"]).eval()
+    graph = onnx.load_from_string(whole_to_onnx(network, {})).graph
+    assert [value.name for value in graph.input] == ["sub", ALIVE]
+    assert [value.name for value in graph.output] == ["matmul", INFORMED]
+    layouts = {source: Layout((network.widths[source],)) for source in network.inputs["linear"]}
+    graph = onnx.load_from_string(to_onnx(network.nodes["linear"], "linear", layouts, {})).graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["add", "relu", "linear"]
 
 
 def failed(path):

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -150,6 +151,20 @@ def test_failures_that_are_no_rate_and_no_setting_are_refused():
         Choice.of("failout", {"failures": "1"})
     with pytest.raises(VariantError, match="watch has the settings no_failure, normal, poor, hazardous"):
         train(QUICK, load_data("watch"), Choice.of("failout", {"failures": "stormy"}).variant, [0])
+
+
+def test_weights_from_a_setting_that_is_not_there_are_refused():
+    bare = parse_spec(QUICK.text.replace("hazardous", "stormy"))
+    for weights in ("reliability", "normalised"):
+        with pytest.raises(VariantError, match=f"weights {weights}: watch has no setting hazardous"):
+            train(bare, load_data("watch"), Variant(weights=weights), [0])
+
+
+@pytest.mark.parametrize(("old", "new"), [("e1", "cpu"), ("iot", "values"), ("cloud", "training")])
+def test_a_name_that_torch_has_taken_is_one_sentence(old, new):
+    spec = parse_spec(re.sub(rf"\b{old}\b", new, QUICK.text))
+    with pytest.raises(VariantError, match=f"torch calls something of its own '{new}'"):
+        Network(spec, 7, {name: Sensor(torch.zeros(36), torch.ones(36)) for name in spec.sensors}, Variant(), [0])
 
 
 def test_rows_that_are_not_the_specification_s_are_refused():

@@ -96,6 +96,12 @@ def changed(old, new):
         (changed("e1 = 0.92", "e1 = 0.92, cloud = 0.5"), "cloud is no node that can fail"),
         (HEALTH + "\n[extra]\n", "unknown field `extra`"),
         ("deadline_ms = -1\n" + HEALTH, "must be positive"),
+        ("deadline_ms = inf\n" + HEALTH, "must be positive, and no wild number"),
+        (changed("[nodes.f2]", "[nodes.f2]\ndeadline_ms = nan"), "node f2: deadline_ms nan must be positive"),
+        (HEALTH + "[training]\nlearning_rate = nan", "must be positive, and no wild number"),
+        (HEALTH + "[training]\nbatch = 99999999999999999999", "must be positive, and no wild number"),
+        (changed('set = "mhealth"', 'set = "mhealth", split_seed = -1'), "split_seed -1: give 0 or more"),
+        (HEALTH.replace("e1", "whole"), "'whole' is what a bundle calls the graph of all nodes"),
     ],
 )
 def test_a_wrong_specification_is_one_sentence(text, sentence):
