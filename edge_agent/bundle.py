@@ -166,6 +166,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             return {source: Layout(shape) for source, shape in entry.inputs.items()}
         return {source: self.entry(source).layout for source in entry.inputs}
 
+    def golden(self, names: Iterable[str]) -> dict[str, Layout]:
+        """Return the files with the golden outputs of nodes and sensors, and what they look like."""
+        entries = [self.entry(name) for name in names]
+        return {entry.golden: entry.layout for entry in entries}
+
     def mask_key(self, alive: Iterable[str]) -> str:
         """Return a node failure combination as text, `1` for each node of `order` that is in `alive`."""
         up = frozenset(alive)

@@ -1,13 +1,13 @@
 """Before a device serves: does its onnxruntime reproduce what the bundle's builder saw?"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from broker.frame import Dtype, Vector
+from broker.frame import Dtype, Layout, Vector
 from edge_agent.agent import compiled_folder, configured_session, require_member
 from edge_agent.bundle import Bundle, BundleDamaged, load
 from edge_agent.config import Config, Source
@@ -38,15 +38,14 @@ def self_test(config: Config, say: Callable[[str], None] = lambda _: None) -> st
     if config.source is not None:
         return _sensor_test(config, config.source, bundle)
     entry = bundle.manifest.entry(config.node)
-    sources = [bundle.manifest.entry(source).golden for source in entry.inputs]
-    bundle.verify([*sources, entry.golden])
+    layouts = bundle.manifest.golden([*entry.inputs, config.node])
+    bundle.verify(layouts)
     folder = compiled_folder(config, bundle)
     if folder and not (folder.is_dir() and any(folder.iterdir())):
         say("building the engine")
     session = configured_session(config, bundle)
-    expected = golden(bundle, entry.golden)
-    rows = zip(*(golden(bundle, source) for source in sources), strict=True)
-    found = np.stack([session.step(row).copy() for row in rows])  # one by one, as it serves
+    *inputs, expected = golden(bundle, layouts)
+    found = np.stack([session.step(row).copy() for row in zip(*inputs, strict=True)])  # one by one, as it serves
     error = distance(found, expected)
     versions = f"{session.provider}, {_listed(runtime_versions())}"
     tolerance = max(TOLERANCES[entry.dtype], 0.0 if provider_of(config.provider).is_cpu else ACCELERATED)
@@ -83,16 +82,25 @@ def distance(found: Vector | None, expected: Vector | None) -> float:
     """
     if found is None or expected is None:
         return 0.0 if found is expected else math.inf
-    if found.shape != expected.shape or not np.isfinite(found).all():
+    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return math.inf
     wide = expected.astype(np.float64)
     return float(np.abs(found - wide).max() / max(1.0, np.abs(wide).max()))
 
 
-def golden(bundle: Bundle, name: str) -> Vector:
-    """Return a golden array, (rows, width); raises BundleDamaged."""
+def golden(bundle: Bundle, layouts: Mapping[str, Layout]) -> list[Vector]:
+    """Return the arrays in these files, each (rows, *shape) and all of the same rows; raises BundleDamaged."""
+    found = [_array(bundle.file(name), layout) for name, layout in layouts.items()]
+    if len({len(values) for values in found}) > 1:
+        raise BundleDamaged(f"{bundle.path}: {', '.join(layouts)} are not of the same rows")
+    return found
+
+
+def _array(file: Path, layout: Layout) -> Vector:
     try:
-        values: Vector = np.load(bundle.file(name), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise BundleDamaged(f"{bundle.file(name)}: not an array ({error})") from error
+        values: Vector = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BundleDamaged(f"{file}: not an array ({error})") from error
+    if values.shape[1:] != layout.shape or values.dtype != layout.numpy or not len(values):
+        raise BundleDamaged(f"{file}: {values.shape} of {values.dtype}, not rows of {layout}")
     return values

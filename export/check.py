@@ -1,6 +1,6 @@
 """Is this bundle whole, and do torch, the whole graph and the composed parts say the same under every mask?"""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,7 +19,7 @@ from export.failures import average_accuracy, sampled_masks
 from export.graph import ALIVE
 from export.network import Network
 from export.runs import WEIGHTS, load_network
-from export.spec import parse_spec
+from export.spec import DataSpec, Spec, parse_spec
 from export.variants import Variant
 from export.wire import Wire
 
@@ -63,17 +63,64 @@ def check(path: Path, verify_key: bytes | None = None) -> tuple[Bundle, list[Fin
     """
     bundle = load(path)
     files = bundle.manifest.files
-    findings = [Finding("file", False, found) for name in files if (found := file_problem(path, name, files))]
+    names = dict.fromkeys([*files, *_needed(bundle.manifest)])
+    findings = [Finding("file", False, found) for name in names if (found := file_problem(path, name, files))]
     if findings:
         return bundle, findings
     findings.append(Finding("files", True, f"{len(files)} files have the hashes of the manifest"))
     findings.append(_signature(bundle, verify_key))
+    try:
+        _require_consistent(bundle)
+    except FogError as error:
+        return bundle, [*findings, Finding("manifest", False, str(error))]
     return bundle, [
         *findings,
         *_outcome("parts", _check_parts, bundle),
         *_outcome("masks", _check_masks, bundle),
         *_check_wire(bundle),
     ]
+
+
+def _needed(manifest: Manifest) -> list[str]:
+    """Return the files that a whole bundle has."""
+    graphs = [manifest.entry(name).file for name in manifest.names]
+    return [WHOLE, WEIGHTS, *graphs, *manifest.golden(manifest.names), *map(raw_file, manifest.sensors)]
+
+
+def _require_consistent(bundle: Bundle) -> None:
+    """Raise BundleDamaged if the manifest says otherwise than its own specification, or leaves out what is needed."""
+    manifest, spec = bundle.manifest, _spec(bundle)
+    inputs = spec.inputs(skips=_variant(bundle).skips)
+    heard = [each for each in spec.hyperconnections if each.source in inputs[each.target]]
+    data, waits, predicted = manifest.data, manifest.deadlines_ms, manifest.accuracy.per_mask
+    right = {
+        "sensors": [(name, entry.inputs) for name, entry in manifest.sensors.items()]
+        == [(name, {"raw": (width,)}) for name, width in spec.sensors.items()],
+        "nodes": list(manifest.inputs.items()) == list(inputs.items()),
+        "hyperconnections": list(manifest.hyperconnections) == heard,
+        "sink": manifest.sink == spec.sink,
+        "order": manifest.order == spec.order,
+        "settings": manifest.settings == spec.settings,
+        "data": DataSpec(set=data.name, split=data.split, split_seed=data.split_seed) == spec.data,
+        "deadlines_ms": waits.keys() == spec.nodes.keys() and all(each > 0 for each in waits.values()),
+        "golden": len(manifest.golden(manifest.names)) == len(manifest.names),
+        "prior": len(manifest.prior) == len(manifest.labels) and all(each >= 0 for each in manifest.prior),
+        "accuracy": list(predicted) == sampled_masks(len(spec.order))
+        and all(0 <= each <= 1 for each in predicted.values()),
+    }
+    if wrong := [name for name, is_right in right.items() if not is_right]:
+        raise BundleDamaged(f"{bundle.path}: not what its specification says, or not whole: {', '.join(wrong)}")
+
+
+def _spec(bundle: Bundle) -> Spec:
+    return parse_spec(bundle.manifest.spec, f"{bundle.path}: spec")
+
+
+def _variant(bundle: Bundle) -> Variant:
+    try:
+        return msgspec.convert(bundle.manifest.options, Variant)
+    except msgspec.ValidationError as error:
+        raise BundleDamaged(f"{bundle.path}: options: {error}") from error
 
 
 def _signature(bundle: Bundle, verify_key: bytes | None) -> Finding:
@@ -134,11 +181,10 @@ def _check_parts(bundle: Bundle) -> Iterator[Finding]:
         if told != name:
             yield Finding("parts", False, f"{entry.file} says that it is {told}, the manifest says {name}")
             continue
-        if name in manifest.sensors:
-            inputs = [golden(bundle, raw_file(name))]
-        else:
-            inputs = [golden(bundle, manifest.entry(source).golden) for source in entry.inputs]
-        error = distance(session.run(inputs), golden(bundle, entry.golden))
+        is_sensor = name in manifest.sensors
+        arriving = _raw(manifest, [name]) if is_sensor else manifest.golden(entry.inputs)
+        *inputs, expected = golden(bundle, {**arriving, **manifest.golden([name])})
+        error = distance(session.run(inputs), expected)
         worst = max(worst, error)
         if error > TOLERANCES[entry.dtype]:
             are_right = False
@@ -149,15 +195,11 @@ def _check_parts(bundle: Bundle) -> Iterator[Finding]:
 
 def _check_masks(bundle: Bundle) -> Iterator[Finding]:
     manifest = bundle.manifest
-    spec = parse_spec(manifest.spec, f"{bundle.path}: spec")
-    try:
-        variant = msgspec.convert(manifest.options, Variant)
-    except msgspec.ValidationError as error:
-        raise BundleDamaged(f"{bundle.path}: options: {error}") from error
-    network = load_network(bundle.file(WEIGHTS), spec, variant, len(manifest.labels))
+    network = load_network(bundle.file(WEIGHTS), _spec(bundle), _variant(bundle), len(manifest.labels))
     entries = {**manifest.sensors, **manifest.nodes}
     network.wires = {name: Wire(entry.dtype, entry.scale) for name, entry in entries.items()}
-    raw = {name: np.asarray(golden(bundle, raw_file(name)), np.float32) for name in manifest.sensors}
+    values = golden(bundle, _raw(manifest, manifest.sensors))
+    raw = {name: np.asarray(each, np.float32) for name, each in zip(manifest.sensors, values, strict=True)}
     found = compare(bundle, network, raw)
     detail = (
         f"torch, whole graph and parts agree within {found.error:.0e} (limit {found.tolerance:.0e}) and on "
@@ -169,6 +211,11 @@ def _check_masks(bundle: Bundle) -> Iterator[Finding]:
 def raw_file(sensor: str) -> str:
     """Return where a bundle keeps the raw values behind its golden outputs."""
     return f"golden/{sensor}.raw.npy"
+
+
+def _raw(manifest: Manifest, sensors: Iterable[str]) -> dict[str, Layout]:
+    """Return the files with the raw values behind the golden outputs, and what they look like."""
+    return {raw_file(sensor): manifest.arriving(sensor)["raw"] for sensor in sensors}
 
 
 def _check_wire(bundle: Bundle) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from broker.frame import Layout
 from edge_agent.bundle import SCHEMA_VERSION, BundleDamaged, BundleError, load
 from edge_agent.selftest import TOLERANCES, distance
 from export.average import evaluate
-from export.check import check
+from export.check import WHOLE, check
 from export.data import load_data
 from export.data.rows import split_rows
 from export.evaluation import Composed, labels, logits_by_mask
@@ -187,6 +187,50 @@ def test_a_graph_under_another_s_name_is_found_though_its_hash_was_mended(bundle
 def test_a_wrong_shape_in_the_manifest_is_found(bundle_copy):
     change_manifest(bundle_copy, lambda manifest: manifest["nodes"]["f1"].update(shape=[249]))
     assert any("the manifest says (249,)" in detail for detail in failed(bundle_copy))
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("order", lambda manifest: manifest["order"].pop()),
+        ("sink", lambda manifest: manifest.update(sink="f1")),
+        ("settings", lambda manifest: manifest["settings"]["poor"].update(f1=0.5)),
+        ("hyperconnections", lambda manifest: manifest["hyperconnections"].pop()),
+        ("data", lambda manifest: manifest["data"].update(split_seed=7)),
+        ("deadlines_ms", lambda manifest: manifest["deadlines_ms"].update(f1=0)),
+        ("golden", lambda manifest: manifest["nodes"]["f1"].update(golden="golden/f2.npy")),
+        ("prior", lambda manifest: manifest["prior"].pop()),
+        ("accuracy", lambda manifest: manifest["accuracy"]["per_mask"].pop("111")),
+        ("nodes", lambda manifest: manifest["nodes"].pop("f1")),
+        ("sensors", lambda manifest: manifest["sensors"]["iot"].update(inputs={"other": [36]})),
+    ],
+)
+def test_a_manifest_that_says_otherwise_than_its_specification_is_found(bundle_copy, part, change):
+    change_manifest(bundle_copy, change)
+    assert any(f"not what its specification says, or not whole: {part}" in detail for detail in failed(bundle_copy))
+
+
+@pytest.mark.parametrize("name", [WHOLE, WEIGHTS, "golden/f1.npy", "golden/iot.raw.npy"])
+def test_a_file_that_the_manifest_does_not_vouch_for_is_found(bundle_copy, name):
+    change_manifest(bundle_copy, lambda manifest: manifest["files"].pop(name))
+    assert failed(bundle_copy) == [f"{name} is not in the manifest"]
+
+
+@pytest.mark.parametrize("name", ["golden/f1.npy", "golden/cloud.npy", "golden/iot.raw.npy"])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda values: values * np.float32("nan"), "is inf away"),
+        (lambda values: values[:, :1], "not rows of"),
+        (lambda values: values.astype(np.float64), "not rows of"),
+        (lambda values: values[:0], "not rows of"),
+        (lambda values: values[:5], "are not of the same rows"),
+    ],
+)
+def test_golden_outputs_that_can_be_none_are_found_though_their_hash_was_mended(bundle_copy, name, change, sentence):
+    np.save(bundle_copy / name, change(np.load(bundle_copy / name)))
+    rehash(bundle_copy, name)
+    assert any(sentence in detail for detail in failed(bundle_copy))
 
 
 def test_a_graph_that_is_none_is_found(bundle_copy):
