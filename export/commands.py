@@ -102,6 +102,7 @@ def plan_skips(
 ) -> None:
     """Rank sets of skip hyperconnections by the probability that information gets through, then by accuracy."""
     from benchmarks import planning
+    from benchmarks.environment import write_whole
     from benchmarks.terminal import say
     from export.variants import VARIANTS
 
@@ -111,7 +112,7 @@ def plan_skips(
         planning.train_best(ranking, train_best, VARIANTS[variant], range(seeds), epochs)
     planning.print_ranking(ranking)
     if out:
-        out.write_text(ranking.best_spec().text, encoding="utf-8")
+        write_whole(out, ranking.best_spec().text.encode())
         say(f"wrote {out}: fogguard train {out}")
     write(json, ranking.as_result())
 

@@ -70,7 +70,8 @@ def _export(
     metadata: Mapping[str, str],
 ) -> bytes:
     batch = torch.export.Dim("batch")
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    for chatty in ("torch.onnx._internal.exporter._registration", "onnx_ir.passes.common.initializer_deduplication"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # torch's own, about its own internals
         program = torch.onnx.export(

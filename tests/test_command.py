@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import command
+from test_folder import no_file_over
 
 from edge_agent.bundle import SCHEMA_VERSION
 from export.check import WHOLE
@@ -173,6 +174,15 @@ def test_skips_are_planned_trained_and_written(fogguard, tmp_path):
     assert gain["accuracy_points"] is not None
     assert load_spec(str(tmp_path / "better.toml")).name == "watch"
     assert plans[0]["skips"][0] in done.stdout
+
+
+def test_a_specification_that_cannot_be_written_is_one_sentence_and_leaves_what_was_there(fogguard, tmp_path):
+    (tmp_path / "better.toml").write_text("mine")
+    with no_file_over(500):
+        done = fogguard("plan-skips", "watch", "--out", "better.toml")
+    assert (done.returncode, "better.toml: cannot be written (File too large)" in done.stderr) == (2, True), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["better.toml"]
+    assert (tmp_path / "better.toml").read_text() == "mine"
 
 
 def test_a_folder_of_csv_files_is_imported_and_trained(fogguard, tmp_path):
