@@ -11,7 +11,7 @@ from export.data import load_data
 from export.heldout import held_out
 from export.skips import Plan, Planner, Skip, with_skips
 from export.spec import Spec, changed, load_spec
-from export.variants import Variant
+from export.variants import Variant, VariantError
 
 
 @dataclass
@@ -76,8 +76,10 @@ def plan(name: str, setting: str | None, most: int | None, most_bytes: int | Non
 def train_best(ranking: Ranking, count: int, variant: Variant, seeds: Sequence[int], epochs: int | None) -> None:
     """Train with the best `count` sets and rank them by validation accuracy; then learn what each skip buys.
 
-    The winner is trained once more without each of its skips.
+    The winner is trained once more without each of its skips. Raises VariantError for a variant that has none.
     """
+    if not variant.skips:
+        raise VariantError("a variant without skips is the same with all sets of them: --train another variant")
     from export.training import train
 
     base = ranking.spec if epochs is None else changed(ranking.spec, epochs=epochs)

@@ -18,7 +18,7 @@ class FolderError(FogError):
 def written_folder(target: Path, marker: str) -> Iterator[Path]:
     """Yield a fresh folder that takes the place of `target` when the block ends well, and vanishes otherwise.
 
-    An existing `target` is replaced only if it is empty or holds a file `marker`, that is, if it was written
+    An existing `target` is replaced only if it is empty or holds a file `marker` of ours, that is, if it was written
     so before; if it is a link, what it leads to. Raises FolderError.
     """
     target = target.resolve()
@@ -54,8 +54,16 @@ def _replace(target: Path, fresh: Path) -> None:
 
 def require_replaceable(target: Path, marker: str) -> None:
     """Raise FolderError if `target` is something that `written_folder` would not replace."""
-    if target.exists() and not (target / marker).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise FolderError(f"{target} exists and holds no {marker}: choose another folder, or remove it first")
+    if target.exists() and not _is_ours(target / marker) and (not target.is_dir() or any(target.iterdir())):
+        raise FolderError(f"{target} exists and holds no {marker} of ours: choose another folder, or remove it first")
     parent = next(folder for folder in target.resolve().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise FolderError(f"{target}: cannot be written, {parent} is {'read-only' if parent.is_dir() else 'no folder'}")
+
+
+def _is_ours(file: Path) -> bool:
+    """Return whether this file was written by fogguard: others have a `manifest.json` too."""
+    try:
+        return b'"schema_version"' in file.read_bytes()
+    except OSError:
+        return False

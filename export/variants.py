@@ -1,5 +1,6 @@
 """Variants: how a network is joined and trained, as options of one model."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -11,6 +12,7 @@ from export.spec import Split
 
 Weights = Literal["one", "reliability", "normalised", "learned"]
 Maps = Literal["none", "widths", "all"]
+LONGEST = 120
 
 
 class VariantError(FogError):
@@ -96,6 +98,10 @@ class Choice(NamedTuple):
     ) -> "Choice":
         """Return a variant of `VARIANTS` with other options; None leaves an option as it is."""
         changed = {option: value for option, value in (changes or {}).items() if value is not None}
+        if skips not in (None, "none") and not VARIANTS[variant].skips:
+            raise VariantError(
+                f"{variant} has no skips, whatever are chosen: leave out --skips, or take another variant"
+            )
         if "failures" in changed:
             changed["failures"] = _failures(changed["failures"])
         spec_changes = {"skips": skips, "split": split, "epochs": epochs}
@@ -105,8 +111,11 @@ class Choice(NamedTuple):
 
     @property
     def slug(self) -> str:
-        """The name as part of a file's."""
-        return re.sub(r"[^\w.]+", "-", self.name)
+        """The name as part of a file's; of a long one the beginning, and a hash."""
+        slug = re.sub(r"[^\w.]+", "-", self.name)
+        return (
+            slug if len(slug) <= LONGEST else f"{slug[:LONGEST]}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+        )
 
 
 def _failures(text: float | str) -> float | str:

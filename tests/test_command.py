@@ -43,6 +43,8 @@ def processes_naming(text):
         ("train watch --out r --json nowhere/x.json", "--json nowhere/x.json: cannot be written there"),
         ("train watch --skips f9>f1", "node f1: unknown source 'f9'"),
         ("train watch --skips e1", "--skips 'e1': write SOURCE>NODE"),
+        ("train watch --variant vanilla --skips all", "vanilla has no skips, whatever are chosen"),
+        ("plan-skips watch --train 1 --variant vanilla", "a variant without skips is the same with all sets of them"),
         ("train watch --failures 1.5", "failures 1.5: give a rate from 0 to below 1"),
         ("train watch --failures stormy", "watch has the settings no_failure, normal, poor, hazardous"),
         ("train watch --split given", "data set watch gives no split of its own"),

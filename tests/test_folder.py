@@ -1,6 +1,7 @@
 """Folders appear whole or not at all: also where a disk is full, or a link leads to them."""
 
 import contextlib
+import json
 import resource
 
 import pytest
@@ -21,7 +22,11 @@ def no_file_over(size_bytes):
 
 def write(target, text="new"):
     with written_folder(target, "run.json") as folder:
-        (folder / "run.json").write_text(text)
+        (folder / "run.json").write_text(json.dumps({"schema_version": 2, "text": text}))
+
+
+def text_in(target):
+    return json.loads((target / "run.json").read_text())["text"]
 
 
 def test_a_disk_that_is_full_is_one_sentence_and_leaves_what_was_there(tmp_path):
@@ -29,7 +34,7 @@ def test_a_disk_that_is_full_is_one_sentence_and_leaves_what_was_there(tmp_path)
     with no_file_over(100), pytest.raises(FolderError, match="run: cannot be written"):
         write(tmp_path / "run", "new" * 100)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert (tmp_path / "run" / "run.json").read_text() == "old"
+    assert text_in(tmp_path / "run") == "old"
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -40,7 +45,14 @@ def test_where_a_link_leads_is_written_and_the_link_stays(tmp_path, is_there):
         write(there, "old")
     (tmp_path / "run").symlink_to(there)
     write(tmp_path / "run")
-    assert (there / "run.json").read_text() == "new"
+    assert text_in(there) == "new"
     assert (tmp_path / "run").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "run"]
     assert [path.name for path in there.parent.iterdir()] == ["run"]
+
+
+def test_what_others_made_is_not_replaced_whatever_they_call_their_files(tmp_path):
+    (tmp_path / "run.json").write_text('{"name": "my extension"}')
+    with pytest.raises(FolderError, match=r"holds no run\.json of ours"):
+        write(tmp_path)
+    assert (tmp_path / "run.json").read_text() == '{"name": "my extension"}'

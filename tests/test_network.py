@@ -153,6 +153,14 @@ def test_failures_that_are_no_rate_and_no_setting_are_refused():
         train(QUICK, load_data("watch"), Choice.of("failout", {"failures": "stormy"}).variant, [0])
 
 
+def test_a_long_choice_has_a_name_that_a_disk_takes_and_no_other_choice_has():
+    skips = [",".join(f"node-number-{number}>{end}" for number in range(12)) for end in ("f1", "f2")]
+    slugs = {Choice.of("fogguard", skips=each).slug for each in (*skips, "e1>f1")}
+    assert len(slugs) == 3
+    assert max(map(len, slugs)) < 150
+    assert "fogguard-skips-e1-f1" in slugs
+
+
 def test_weights_from_a_setting_that_is_not_there_are_refused():
     bare = parse_spec(QUICK.text.replace("hazardous", "stormy"))
     for weights in ("reliability", "normalised"):
