@@ -110,6 +110,7 @@ def test_a_damaged_import_says_to_import_again(tmp_path):
         (folder / "rows.npz").write_bytes(content)
         with pytest.raises(DataError, match="damaged"):
             load_data("mhealth")
+        assert status("mhealth").startswith("damaged: ")
 
 
 def test_an_import_that_cannot_be_kept_leaves_nothing(tmp_path):

@@ -93,11 +93,11 @@ def import_data(
 
 
 def status(name: str) -> str:
-    """Return whether a data set is here, and whether its rows are ones that fogguard was measured on."""
+    """Return whether a data set is here and whole, and whether its rows are ones that fogguard was measured on."""
     try:
         rows = load_data(name)
-    except DataError:
-        return "missing"
+    except DataError as error:
+        return f"damaged: {error}" if (data_folder(name) / FILE).exists() else "missing"
     verified = KNOWN[name].verified if name in KNOWN else {}
     known = verified.get(rows.sha256)
     return f"here, verified: {known}" if known else f"here, sha256 {rows.sha256[:12]}…"
