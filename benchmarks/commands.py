@@ -185,7 +185,8 @@ def soak(
     """Keep a local fleet at full load while nodes, the broker and messages go wrong, and account for everything.
 
     Nodes are killed and restarted, frozen and thawed, the broker is restarted, and malformed messages come in bursts.
-    Fails if a step is lost but by the broker, a label is wrong, a counter does not add up, or memory grows.
+    Fails if a step is lost but by the broker, a label is wrong or none could be compared, a counter does not add up, or
+    memory grows.
     """
     from benchmarks.environment import head
     from benchmarks.fleet import FLAT_OUT, running_trial

@@ -86,7 +86,7 @@ class Soak:
         for node, lives in self.found.memory.items():
             for text in growth(node, lives):
                 self.found.violate(text)
-        self.found.finished = True
+        self.found.finish()
         self._tell()
         return self.found
 

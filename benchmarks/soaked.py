@@ -72,6 +72,15 @@ class Soaked(msgspec.Struct, kw_only=True):
         if len(self.violations) < _KEPT:
             self.violations.append(text)
 
+    def finish(self) -> None:
+        """Take in that the soak is over: one in which no label could be compared has shown nothing."""
+        if not self.steps.compared:
+            self.violate(
+                f"no label could be compared: {self.steps.answered} of {self.steps.sent} steps were answered, none by "
+                "exactly those who live while nothing was going on"
+            )
+        self.finished = True
+
 
 class SoakFailed(FailureFound):
     """Something happened in a soak that must not."""

@@ -16,7 +16,7 @@ from benchmarks.malformed import burst
 from benchmarks.memory import Life, growth
 from benchmarks.options import seconds_of
 from benchmarks.soak import Soak
-from benchmarks.soaked import SoakFailed, require_ok
+from benchmarks.soaked import Soaked, SoakFailed, Steps, require_ok
 from broker.embedded import LocalBroker
 from broker.errors import FogError
 from broker.frame import Frame, encode
@@ -121,6 +121,15 @@ def test_durations():
     for wrong in ("", "s", "45", "0s", "1d", "-3m", "٣s"):
         with pytest.raises(FogError, match="write seconds, minutes or hours"):
             seconds_of(wrong)
+
+
+def test_a_soak_that_is_over_and_compared_nothing_fails():
+    found = Soaked(planned_s=1, seed=0, steps=Steps(sent=9, answered=9, held_up=9))
+    require_ok(found)  # as it stands while the soak goes on
+    found.finish()
+    assert found.finished
+    with pytest.raises(SoakFailed, match="no label could be compared: 9 of 9 steps were answered, none by exactly"):
+        require_ok(found)
 
 
 def soaked(bundle, kind, seconds, seed, *, calm=False, at_first=lambda _trial: None, **changes):
