@@ -60,9 +60,10 @@ class Drill:
         self._unseen: dict[str, Deed] = {}
         self._sightings = Sightings(self._manifest.order, found.changes)
         self._since_s = {each.node: each.at_s for each in found.changes if self.states[each.node] != "alive"}
-        self._due_s = self._next_tell_s = found.elapsed_s
+        self._due_s = self._next_tell_s = self._watched_s = found.elapsed_s
         self._is_recovering = False
         found.sittings += 1
+        found.stretches.append(Stretch(mask="", from_s=found.elapsed_s, to_s=found.elapsed_s))
         found.deadline_ms = self._driver.deadline_ms
 
     @property
@@ -105,12 +106,16 @@ class Drill:
 
     def _stretch(self) -> None:
         """Feed for as long as the sink sees the same nodes alive."""
+        at_s = self.at_s
+        if not self.found.stretches[-1].mask:  # what is so by now, nobody has seen happen
+            self._watched_s = round(at_s, 4)
+            self._see(at_s)
         self._alive = self._seen_alive()
         mask = self._manifest.mask_key(self._alive)
         self._driver.begin(mask, self._alive, noticed=True)
         if self._is_recovering:
             self._ledger.recovering_ns.add(self._driver.phases[-1].began_ns)
-        self._open_stretch(mask)
+        self._open_stretch(mask, at_s)
         if self._driver.settle(until=self._tick):
             self._is_recovering = False
             self._driver.measure(_EVERLASTING, until=self._tick)
@@ -126,16 +131,17 @@ class Drill:
         return self._is_over() or self._seen_alive() != self._alive
 
     def _wait_for_answers(self, silence: FleetSilent) -> None:
-        """Feed nothing until there is a sink again; what was under way died with it."""
+        """Feed nothing until a sink tells again how it sees the others; what was under way died with it."""
         if self._driver.is_answerable:
             self._say(f"{silence}; going on")
             return
         sink, since_s = self._manifest.sink, self.at_s
         self._ledger.count(everything=True, in_outage=True)
         self._is_recovering = True
-        self._open_stretch("")
+        self._driver.told.forget_view()
+        self._open_stretch("", since_s)
         self._say(f"{silence}; waiting for {sink}")
-        while not self._driver.is_answerable and not self._is_over():
+        while not (self._driver.is_answerable and self._driver.told.sink_view()) and not self._is_over():
             self._driver.wait(0.1)
             self._do_what_is_due()
             if self.by_hand is not None:
@@ -145,11 +151,14 @@ class Drill:
 
     def _look(self) -> None:
         """See who fell and rose, ask the operator, and do what is due."""
-        for change in self._sightings.look(self.at_s, self._driver.told.sink_view()):
-            self._change(change)
+        self._see(self.at_s)
         if self.by_hand is not None:
             self._remark(self.by_hand.look(self.at_s, self._surely_down()))
         self._do_what_is_due()
+
+    def _see(self, at_s: float) -> None:
+        for change in self._sightings.look(at_s, self._driver.told.sink_view()):
+            self._change(change)
 
     def _change(self, change: Change) -> None:
         """Take in that the sink sees a node in another state."""
@@ -161,11 +170,16 @@ class Drill:
         else:
             self._since_s.setdefault(node, at_s)
         text = f"{node} is {state}"
-        if is_news and node in self._unseen and (self._unseen[node].what == "back") == (state == "alive"):
-            deed = self._unseen.pop(node)
+        deed = self._unseen.get(node)
+        if is_news and deed and (deed.what == "back") == (state == "alive") and self._is_timed(deed, change):
+            del self._unseen[node]
             deed.sensed_ms = round(1e3 * (at_s - deed.at_s), 2)
             text += f", seen {deed.sensed_ms:.1f} ms after: {deed.what}"
         self._say(f"{at_s:.1f} s: {text}")
+
+    def _is_timed(self, deed: Deed, change: Change) -> bool:
+        """Whether a change came after the deed, and has been watched all the while."""
+        return self._watched_s <= deed.at_s <= change.at_s
 
     def _surely_down(self) -> dict[str, float]:
         """Return who has been unplugged as far as can be told, and since when."""
@@ -204,10 +218,9 @@ class Drill:
             self._say(f"{remark.at_s:.1f} s: {remark.text}")
             self._show(self)
 
-    def _open_stretch(self, mask: str) -> None:
-        at_s = round(self.at_s, 4)
-        if self.found.stretches:
-            self.found.stretches[-1].to_s = at_s
+    def _open_stretch(self, mask: str, at_s: float) -> None:
+        at_s = round(at_s, 4)
+        self.found.stretches[-1].to_s = at_s
         self.found.stretches.append(Stretch(mask=mask, from_s=at_s, to_s=at_s))
         self._show(self)
 

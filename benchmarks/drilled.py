@@ -106,7 +106,7 @@ class Course(msgspec.Struct, kw_only=True):
 
 
 class Stretch(msgspec.Struct, kw_only=True):
-    """A stretch in which the sink saw exactly the nodes of `mask` alive; "" while there was nobody to answer."""
+    """A stretch in which the sink saw exactly the nodes of `mask` alive; "" until it told, or with nobody to answer."""
 
     mask: str
     from_s: float
@@ -114,7 +114,7 @@ class Stretch(msgspec.Struct, kw_only=True):
 
 
 class Deed(msgspec.Struct, kw_only=True):
-    """Something done to a node, and how soon the sink saw it, if it did."""
+    """Something done to a node, and how soon the sink saw it, if it did and was heard all the while."""
 
     at_s: float
     node: str

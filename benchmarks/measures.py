@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from benchmarks.drilled import Deed
+from benchmarks.drilled import Deed, Stretch
 from benchmarks.failover import Failover
 from benchmarks.kinds import Kind
 from benchmarks.noise import Average, Count, Sample
@@ -34,7 +34,10 @@ def measures_of(result: Result, kind: Kind) -> Measures:
             return _of_masks(result["phases"], "name", "labels_compared")
         case "drill":
             found = _of_masks(result["masks"], "mask", "n")
-            return Measures({**found.first, **_of_deeds(msgspec.convert(result["deeds"], list[Deed]))}, found.details)
+            deeds = _of_deeds(
+                msgspec.convert(result["deeds"], list[Deed]), msgspec.convert(result["stretches"], list[Stretch])
+            )
+            return Measures({**found.first, **deeds}, found.details)
         case "accuracy":
             found = _of_masks(result["masks"], "mask", "n")
             over = frozenset(each["mask"] for each in result["masks"])
@@ -102,8 +105,8 @@ def _of_masks(entries: Sequence[Mapping[str, Any]], key: str, n: str) -> Measure
     return Measures(found, {f"{name}: labels wrong": count for name, count in wrong.items()})
 
 
-def _of_deeds(deeds: Sequence[Deed]) -> dict[str, Measure]:
-    """Return how soon the sink saw each kind of thing done, and how much of it never."""
+def _of_deeds(deeds: Sequence[Deed], stretches: Sequence[Stretch]) -> dict[str, Measure]:
+    """Return how soon the sink saw each kind of thing done, and how much of it never though somebody was watching."""
     times: dict[str, list[float]] = {}
     unseen: dict[str, Count] = {}
     latest: dict[str, str] = {}
@@ -112,7 +115,8 @@ def _of_deeds(deeds: Sequence[Deed]) -> dict[str, Measure]:
         latest[deed.node] = deed.what
         if deed.sensed_ms is not None:
             times.setdefault(deed.what, []).append(deed.sensed_ms)
-        if not _may_pass_unseen(done):
+        is_watched = not any(each.from_s <= deed.at_s <= each.to_s for each in stretches if not each.mask)
+        if is_watched and not _may_pass_unseen(done):
             so_far = unseen.get(deed.what, Count(0, 0))
             unseen[deed.what] = Count(so_far.bad + (deed.sensed_ms is None), so_far.n + 1)
     return {

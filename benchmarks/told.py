@@ -54,6 +54,10 @@ class Told:
         told = self.metrics.get(self._manifest.sink)
         return told.view if told else {}
 
+    def forget_view(self) -> None:
+        """Let what the sink told count for nothing: while nobody could hear it, all may have changed."""
+        self.metrics.pop(self._manifest.sink, None)
+
     def sink_states(self) -> dict[str, State]:
         """Return how the sink sees each of its ancestors, as it told last."""
         return {node: sensed.state for node, sensed in self.sink_view().items()}

@@ -13,7 +13,7 @@ from rich.console import Console
 from support import ROOT
 
 from benchmarks.comparison import NothingComparable, Regression, compare, require_no_worse
-from benchmarks.drilled import Deed
+from benchmarks.drilled import Deed, Stretch
 from benchmarks.failover import Episode, summary
 from benchmarks.kinds import NoResult
 from benchmarks.noise import Count, by_chance, by_rank, ratio_interval
@@ -57,10 +57,11 @@ def failover(failures, host=HOST, by="kill"):
     return {"classes": {by: msgspec.to_builtins(found)}, "host": host}
 
 
-def drill(deeds):
+def drill(deeds, stretches=()):
     entries = accuracy(100)["masks"]
     done = [Deed(at_s=5.0 * number, node="f1", what=what, sensed_ms=ms) for number, (what, ms) in enumerate(deeds)]
-    return {"course": {}, "plan": {}, "masks": entries, "deeds": msgspec.to_builtins(done), "host": HOST}
+    told = msgspec.to_builtins({"deeds": done, "stretches": stretches})
+    return {"course": {}, "plan": {}, "masks": entries, "host": HOST, **told}
 
 
 def worse(before, after):
@@ -167,6 +168,8 @@ def test_deeds_that_the_sink_no_longer_sees_are_found():
     unseen = [(what, None if what == "kill" and k > 40 else ms) for k, (what, ms) in enumerate(seen)]
     assert worse(drill(seen), drill(unseen)) == ["kill: never seen"]
     assert worse(drill(seen), drill([*seen, ("kill", None)])) == []  # the last one, as the drill ends
+    away = Stretch(mask="", from_s=100.0, to_s=600.0)  # nobody could have seen these
+    assert worse(drill(seen), drill(unseen, [away])) == []
     slowed = [("slow 5 %", 900.0), ("back", 20.0)] * 60
     assert worse(drill(slowed), drill([(what, None) for what, _ in slowed])) == []
 

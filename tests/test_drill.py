@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 
+import msgspec
 import pytest
 from support import command
 from terminals import terminal
@@ -18,8 +19,10 @@ from benchmarks.drilled import Drilled, NotAsPredicted, require_as_predicted
 from benchmarks.fleet import running_trial
 from benchmarks.hands import LocalHands
 from benchmarks.scenario import Event, Plan
+from benchmarks.uptime import Recording, uptimes
 from broker.embedded import LocalBroker, running_broker
 from export.failures import average_accuracy
+from provisioning.asking import Operator
 from provisioning.local import LocalFleet
 
 SCENARIO = """
@@ -132,7 +135,7 @@ def test_a_drill_that_is_killed_leaves_a_readable_file_and_goes_on_from_there(fo
     second = told(tmp_path)
     require_whole(second)
     assert (second["finished"], second["sittings"]) == (True, 2)
-    assert second["stretches"][0] == first["stretches"][0]
+    assert second["stretches"][1] == first["stretches"][1]
     assert 9 <= second["elapsed_s"] < 11
     assert sum(second["course"]["sent"]) > sum(first["course"]["sent"])
     assert [each["what"] for each in second["deeds"]].count("stop") == 1
@@ -211,7 +214,7 @@ def test_a_broker_that_goes_away_is_an_outage_and_no_lost_step(bundle):
 
         found, said = drilled(bundle, plan, 10, restart_soon, broker=str(own.url))
     assert any("waiting for cloud" in each for each in said)
-    assert "" in [stretch.mask for stretch in found.stretches]
+    assert "" in [stretch.mask for stretch in found.stretches[1:]]
     require_as_predicted(found)
     late = [at for at, sent in enumerate(found.course.sent) if sent][-1]
     assert late >= 8  # it went on afterwards
@@ -291,6 +294,52 @@ def test_a_drill_elsewhere_begins_with_whoever_is_there(fogguard, bundle, tmp_pa
     assert judged["cloud"]["n"] > judged["f1"]["n"] == 0
 
 
+class SinkAway(LocalHands):
+    """Besides what they are told to do, these take the sink away for two seconds, one second after they are asked."""
+
+    def __init__(self, agents):
+        super().__init__(agents)
+        now_s = time.monotonic()
+        self.due = [(now_s + 1, agents.kill), (now_s + 3, agents.start)]
+
+    def check(self):
+        if self.due and time.monotonic() >= self.due[0][0]:
+            self.due.pop(0)[1](["cloud"])
+
+
+@pytest.mark.slow
+def test_what_happens_while_nothing_is_watched_is_no_failure_that_was_seen_and_has_no_time(bundle, tmp_path):
+    plan = Plan(mode="scenario", events=(Event(at=4, do="kill", node="f2"),), seconds=100)
+    found = Drilled(plan=plan, order=bundle.manifest.order, planned_s=2)
+
+    def go_on(hands):
+        where = {"broker": str(url), "local": False, "fleet": "house", "whole": False}
+        with running_trial(bundle.path, **where) as trial:
+            Drill(trial, found, hands(agents), None, *[lambda _: None] * 3).run()
+
+    def seen_alive():
+        with Operator(url, "house", None, 30) as operator:
+            view = operator.ask(["cloud"], "metrics")["cloud"].reply.metrics.view
+        return {node for node, sensed in view.items() if sensed.state == "alive"}
+
+    with foreign_fleet(bundle, tmp_path / "fleet") as (url, agents):
+        wait_until(lambda: seen_alive() == {"f1", "f2", "e1"})
+        agents.kill(["f1"])
+        go_on(LocalHands)
+        agents.kill(["e1"])
+        agents.start(["f1"])
+        wait_until(lambda: seen_alive() == {"f1", "f2"})
+        found.planned_s = 10
+        go_on(SinkAway)
+    order = [(each.node, each.state) for each in found.changes]
+    assert set(order[1:3]) == {("f1", "alive"), ("e1", "dead")}
+    assert (order[0], order[3:]) == (("f1", "dead"), [("f2", "dead")])
+    seen = uptimes(msgspec.convert(msgspec.to_builtins(found), Recording))
+    assert {(each.failures, each.repairs) for each in seen.values()} == {(0, 0)}
+    (killed, *_) = found.deeds
+    assert (killed.node, killed.what, killed.sensed_ms) == ("f2", "kill", None)
+
+
 @pytest.mark.slow
 def test_the_sink_unplugged_by_mistake_is_waited_for(bundle, tmp_path):
     with foreign_fleet(bundle, tmp_path / "fleet") as (url, agents):
@@ -320,7 +369,7 @@ def test_the_sink_unplugged_by_mistake_is_waited_for(bundle, tmp_path):
     require_whole(found)
     assert not found["finished"]
     assert {each["node"] for each in found["changes"]} == {asked}  # a sink that begins its life has heard of nobody
-    assert "" in [each["mask"] for each in found["stretches"]]
+    assert [each["mask"] for each in found["stretches"]].count("") > found["sittings"]
     assert sum(each["lost"] for each in found["masks"]) == 0
 
 
