@@ -4,6 +4,7 @@ from functools import partial
 from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from benchmarks.drilled import Drilled
 from benchmarks.figures import Point, draw_accuracy, draw_answer_times, draw_course, draw_latency
@@ -30,6 +31,7 @@ def of_phases(result: Result) -> Report:
     points = [
         Point(each.name, each.accuracy_predicted, each.accuracy_measured, each.labels_compared, each.ok)
         for each in phases
+        if each.accuracy_predicted is not None and each.accuracy_measured is not None
     ]
     table = Section(
         "By phase",
@@ -43,7 +45,7 @@ def of_phases(result: Result) -> Report:
         "answer, on one clock. A phase begins once the sink's view shows its nodes and one step has answered under it; "
         "the steps before that are “under way at the change”.",
     )
-    ok = judged(len(phases), is_bad=not all(each.ok for each in phases))
+    ok = judged(sum(each.labels_compared for each in phases), is_bad=not all(each.ok for each in phases))
     verdict = {
         True: "Every steady step was answered, and every label is the one that the bundle predicts.",
         False: "Not as predicted: the rows marked below lost a step or answered otherwise than the bundle predicts.",
@@ -59,7 +61,7 @@ def _phase_row(phase: PhaseReport) -> list[str]:
         *map(str, (phase.sent, phase.answered, phase.lost, phase.late, phase.guesses)),
         *(percent(phase.accuracy_measured), percent(phase.accuracy_predicted)),
         f"{phase.labels_equal} of {phase.labels_compared}",
-        *(f"{each:.1f}" for each in (phase.latency_ms.p50, phase.latency_ms.p95, phase.latency_ms.p99)),
+        *(f"{ms:.1f}" if phase.answered else "-" for ms in astuple(phase.latency_ms)),
         ", ".join(f"{node} {ms:.1f} ms" for node, ms in phase.sensed_ms.items()) or "-",
         f"{phase.transition.answered} of {phase.transition.sent} answered",
     ]

@@ -222,6 +222,8 @@ def draw_accuracy(axes: Axes, steps: Timeline, phases: Sequence[PhaseReport]) ->
     axes.plot(times[width - 1 :], 100 * smooth, color=_MEASURED, linewidth=1.4, label=f"measured, last {width} steps")
     for number, (begin, end) in _spans(steps, steady=True).items():
         phase = phases[number]
+        if phase.accuracy_predicted is None or phase.accuracy_measured is None:  # none of its steps was answered
+            continue
         named = number == 0  # once in the legend
         axes.hlines(
             100 * phase.accuracy_predicted,

@@ -100,7 +100,7 @@ def _of_masks(entries: Sequence[Mapping[str, Any]], key: str, n: str) -> Measure
     wrong: dict[str, Count] = {}
     for each in entries:  # a run comes back to the same phase as often as a node does
         so_far = wrong.get(each[key], Count(0, 0))
-        fresh = round(each[n] * (1 - each["accuracy_measured"]))
+        fresh = round(each[n] * (1 - (each["accuracy_measured"] or 0.0)))
         wrong[each[key]] = Count(so_far.bad + fresh, so_far.n + each[n])
     return Measures(found, {f"{name}: labels wrong": count for name, count in wrong.items()})
 

@@ -164,8 +164,8 @@ def _entry(mask: str, phase: Phase, report: PhaseReport) -> MaskAccuracy:
     return MaskAccuracy(
         mask=mask,
         n=report.labels_compared,
-        accuracy_measured=round(report.accuracy_measured, DIGITS),
-        accuracy_predicted=round(report.accuracy_predicted, DIGITS),
+        accuracy_measured=round(report.accuracy_measured or 0.0, DIGITS),
+        accuracy_predicted=round(report.accuracy_predicted or 0.0, DIGITS),
         labels_equal=report.labels_equal,
         guesses=report.guesses,
         cut=sum(record.is_answered and not record.complete for record in phase.steady),

@@ -30,7 +30,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhaseReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table; accuracies are on the same rows, a guess counting as its expectation."""
+    """One row of the table; accuracies are on the same rows, a guess counting as its expectation; None without any."""
 
     name: str
     mask: dict[str, bool]
@@ -39,8 +39,8 @@ class PhaseReport(msgspec.Struct, frozen=True, kw_only=True):
     lost: int
     late: int
     guesses: int
-    accuracy_measured: float
-    accuracy_predicted: float
+    accuracy_measured: float | None
+    accuracy_predicted: float | None
     labels_compared: int
     labels_equal: int
     latency_ms: Latency
@@ -49,8 +49,8 @@ class PhaseReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was lost and every label is the predicted one."""
-        return self.lost == self.transition.lost == 0 and 0 < self.sent == self.labels_compared == self.labels_equal
+        """Whether nothing was lost and every label is the predicted one, where there is any: it may never settle."""
+        return self.lost == self.transition.lost == 0 and self.sent == self.labels_compared == self.labels_equal
 
 
 def summarise(
@@ -84,8 +84,8 @@ def summarise(
         lost=len(phase.steady) - len(answered),
         late=_late(answered, deadline_ms),
         guesses=int((found == GUESS).sum()),
-        accuracy_measured=accuracy(found, truth[rows], manifest.prior) if len(rows) else 0.0,
-        accuracy_predicted=accuracy(expected, truth[rows], manifest.prior) if len(rows) else 0.0,
+        accuracy_measured=accuracy(found, truth[rows], manifest.prior) if len(rows) else None,
+        accuracy_predicted=accuracy(expected, truth[rows], manifest.prior) if len(rows) else None,
         labels_compared=len(rows),
         labels_equal=int((found == expected).sum()),
         latency_ms=latency(answered),

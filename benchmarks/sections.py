@@ -61,6 +61,6 @@ def to_blame(findings: Sequence[Finding]) -> str:
     return f"To blame: {names or 'nobody that was found'}."
 
 
-def percent(value: float) -> str:
-    """Return a share as a percentage."""
-    return f"{100 * value:.2f}"
+def percent(value: float | None) -> str:
+    """Return a share as a percentage, if there is one."""
+    return "-" if value is None else f"{100 * value:.2f}"

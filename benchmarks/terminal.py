@@ -153,11 +153,9 @@ def _phase_row(phase: PhaseReport) -> list[str]:
         str(phase.sent),
         str(phase.answered) + (f" ({phase.guesses} guesses)" if phase.guesses else ""),
         str(phase.late),
-        f"{100 * phase.accuracy_measured:.2f}",
-        f"{100 * phase.accuracy_predicted:.2f}",
+        *("-" if each is None else f"{100 * each:.2f}" for each in (phase.accuracy_measured, phase.accuracy_predicted)),
         f"{phase.labels_equal} of {phase.labels_compared}",
-        f"{phase.latency_ms.p50:.1f}",
-        f"{phase.latency_ms.p99:.1f}",
+        *(f"{ms:.1f}" if phase.answered else "-" for ms in (phase.latency_ms.p50, phase.latency_ms.p99)),
         " ".join(f"{ms:.1f}" for ms in phase.sensed_ms.values()) or "-",
     ]
 

@@ -88,9 +88,13 @@ def phase_of(bundle, labels):
     return phase
 
 
-def report(bundle, labels, expected=(0, 1, 2, 0)):
-    predicted = {mask: np.array(expected) for mask in masks(3)}
-    return summarise(phase_of(bundle, labels), bundle.manifest, predicted, np.array([0, 1, 2, 3]), 100.0)
+def summarised(bundle, phase):
+    predicted = {mask: np.array([0, 1, 2, 0]) for mask in masks(3)}
+    return summarise(phase, bundle.manifest, predicted, np.array([0, 1, 2, 3]), 100.0)
+
+
+def report(bundle, labels):
+    return summarised(bundle, phase_of(bundle, labels))
 
 
 def test_labels_as_predicted_are_right_even_where_the_network_is_wrong(bundle):
@@ -114,13 +118,24 @@ def test_another_label_a_guess_or_a_lost_step_fails_the_demo(bundle, labels, sen
     assert failure.value.exit_code == 1
 
 
-def test_a_run_without_any_phase_fails():
-    with pytest.raises(NotAsPredicted, match="not as predicted: no step was fed"):
-        require_as_predicted([])
+def test_a_run_without_any_step_to_be_compared_fails(bundle):
+    for nothing in ([], [report(bundle, [])]):
+        with pytest.raises(NotAsPredicted, match="not as predicted: no step was fed"):
+            require_as_predicted(nothing)
+
+
+def test_a_phase_that_never_settled_has_no_accuracy_and_fails_only_if_it_lost_a_step(bundle):
+    good, passing = report(bundle, [0, 1, 2, 0]), phase_of(bundle, [])
+    passing.transition = phase_of(bundle, [0, 1]).steady
+    unsettled = summarised(bundle, passing)
+    assert (unsettled.sent, unsettled.accuracy_measured, unsettled.accuracy_predicted) == (0, None, None)
+    require_as_predicted([good, unsettled])
+    passing.transition[1].label = None
+    with pytest.raises(NotAsPredicted, match="all alive: 0 of 0 labels differ, 1 steps lost"):
+        require_as_predicted([good, summarised(bundle, passing)])
 
 
 def test_an_answer_after_the_deadline_is_late(bundle):
     phase = phase_of(bundle, [0, 1, 2, 0])
     phase.steady[1].answered_ns += 10**9
-    predicted = {mask: np.array([0, 1, 2, 0]) for mask in masks(3)}
-    assert summarise(phase, bundle.manifest, predicted, np.array([0, 1, 2, 3]), 100.0).late == 1
+    assert summarised(bundle, phase).late == 1

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from support import ROOT
 
+from benchmarks.comparison import compare
 from benchmarks.drilled import Change, Course, Deed, Drilled, Remark, Stretch, Tally
 from benchmarks.environment import NotWritten
 from benchmarks.figures import Point, draw_quantiles, draw_scatter
@@ -221,6 +222,21 @@ def test_failures_measured_by_an_earlier_fogguard_can_be_drawn(tmp_path):
     result = failover()
     result["classes"] = {"kill": {k: v for k, v in result["classes"]["kill"].items() if k not in ("each", "layers")}}
     assert write_page(result, "r.json", tmp_path / "page.html") == [tmp_path / "page.html", tmp_path / "page.md"]
+
+
+def test_a_phase_that_never_settled_is_shown_without_an_accuracy(tmp_path):
+    first, second, *_ = committed("demo")["phases"]
+    nothing = {"accuracy_measured": None, "accuracy_predicted": None, "labels_compared": 0, "labels_equal": 0}
+    unsettled = {**second, **nothing, "sent": 0, "answered": 0, "guesses": 0}
+    result = {**HEAD, "phases": [first, unsettled]}
+    write_page(result, "r.json", tmp_path / "page.html")
+    assert report_of(result, "r.json").ok is True
+    assert "| f1 dead | f1 | 0 | 0 | 0 | 0 | 0 | - | - | 0 of 0 | - | - | - |" in (tmp_path / "page.md").read_text()
+    assert compare(result, result, "a", "b").left_out == [
+        "answer times: the steps of one run are not independent of each other",
+        "f1 dead: labels wrong: was not measured in both",
+    ]
+    assert report_of({**HEAD, "phases": [unsettled]}, "r.json").ok is None
 
 
 def test_a_drill_that_has_just_begun_can_be_drawn(tmp_path):
