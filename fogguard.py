@@ -123,14 +123,20 @@ def run(
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:
-    """Run a fleet of agents on this machine, fed with the test rows; unplug nodes as you like, and watch."""
-    from benchmarks.culprits import corrupt_links, links_between
+    """Run a fleet of agents on this machine, fed with the test rows; unplug nodes as you like, and watch.
+
+    A link that corrupts, and a node that computes wrong, far too slowly or for another bundle, is named.
+    """
     from benchmarks.demo import require_as_predicted
     from benchmarks.environment import head
+    from benchmarks.evidence import Evidence
     from benchmarks.fleet import running_trial
     from benchmarks.live import follow
+    from benchmarks.phases import PhaseReport
     from benchmarks.place import place_of
-    from benchmarks.terminal import print_phases, say
+    from benchmarks.terminal import print_blame, print_phases, say
+    from benchmarks.witness import Witness, naming
+    from edge_agent.bundle import load
 
     require_writable(json)
     place = place_of(broker=broker, fleet=fleet, tls=tls, external=external, inventory=inventory)
@@ -138,27 +144,34 @@ def run(
     missing = frozenset(filter(None, down.split(",")))
     options: dict[str, Any] = {"broker": place.broker, "local": place.local, "fleet": place.fleet, "tls": place.tls}
     options["rate"] = rate
-    with running_trial(bundle, **options, down=missing, progress=say) as trial:
-        if trial.agents:
-            pids = ", ".join(f"{node} {pid}" for node, pid in trial.agents.pids.items())
-            say(f"unplug a node with kill -9 PID: {pids}; Ctrl-C ends it")
-        ended: BaseException | None = None
-        before = dict(trial.driver.told.metrics)
-        try:
-            follow(trial, steps, missing, say)
-        except KeyboardInterrupt as interrupt:  # the way to end it, unless a number of steps was asked for
-            ended = interrupt if steps else None
-            trial.driver.drain()
-        except FailureFound as failure:
-            ended = failure
-        reports = trial.reports()
-    findings = corrupt_links(links_between(before, trial.driver.told.metrics))
-    write(json, {"bundle": trial.bundle.id.hex(), "phases": reports, "findings": findings}, start)
-    print_phases("Answers by phase", reports)
-    for each in findings:
-        say(each.what)
-    if ended:
-        raise ended
+    about, evidence, reports = {"bundle": load(bundle).id.hex()}, Evidence(), list[PhaseReport]()
+
+    def keep() -> None:
+        seen = {"findings": evidence.findings(), "evidence": evidence}
+        write(json, {**about, "phases": reports, **seen}, start)
+
+    with naming(evidence, keep):
+        with running_trial(bundle, **options, down=missing, progress=say) as trial:
+            if trial.agents:
+                pids = ", ".join(f"{node} {pid}" for node, pid in trial.agents.pids.items())
+                say(f"unplug a node with kill -9 PID: {pids}; Ctrl-C ends it")
+            ended: BaseException | None = None
+            try:
+                with Witness(trial, evidence):
+                    follow(trial, steps, missing, say)
+            except KeyboardInterrupt as interrupt:  # the way to end it, unless a number of steps was asked for
+                ended = interrupt if steps else None
+                trial.driver.drain()
+            except FailureFound as failure:
+                ended = failure
+            reports += trial.reports()
+        keep()
+        print_phases("Answers by phase", reports)
+        print_blame(evidence.findings())
+        for each in evidence.findings():
+            say(f"{each.what} (stage {each.stage})")
+        if ended:
+            raise ended
     require_as_predicted(reports)
 
 

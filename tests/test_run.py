@@ -42,8 +42,10 @@ def running(tmp_path, *arguments):
             process.wait(20)
 
 
-@pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
-@pytest.mark.parametrize(("down", "guesses"), [("", 0), ("f1,e1", 0), ("f1,f2", 237)])
+@pytest.mark.parametrize(
+    ("kind", "down", "guesses"),
+    [("embedded", "", 0), ("mosquitto", "", 0), ("embedded", "f1,e1", 0), ("mosquitto", "f1,f2", 237)],
+)
 def test_a_fleet_answers_as_predicted_whoever_is_missing(fogguard, bundle, tmp_path, kind, down, guesses):
     done = fogguard(
         "run", bundle.path, "--steps", 237, "--rate", 400, "--down", down, "--broker", kind, "--json", "r.json"
