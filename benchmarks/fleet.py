@@ -1,7 +1,6 @@
 """A bundle, its test rows and a running fleet, ready to be fed: what every benchmark begins with."""
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from benchmarks.phases import PhaseReport, summarise
 from benchmarks.recording import Phase
 from broker.embedded import Kind, running_broker
 from broker.errors import FogError
+from broker.scratch import scratch
 from broker.tls import Tls
 from broker.topics import require_name
 from broker.url import BrokerUrl, parse_urls
@@ -104,7 +104,7 @@ def running_trial(
     answers = logits_by_mask(Composed(bundle), held_out.raw, masks(len(bundle.manifest.order)))
     predicted = {mask: labels(logits, len(held_out.truth)) for mask, logits in answers.items()}
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogguard-fleet-")))
+        folder = stack.enter_context(scratch("fleet"))
         urls = stack.enter_context(brokers_at(broker))
         agents = stack.enter_context(LocalFleet(bundle, urls, name, folder)) if local else None
         watch = agents.require_running if agents else lambda: None

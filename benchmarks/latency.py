@@ -5,7 +5,6 @@ Both are timed in the same run, in turns: absolute times say little on a shared 
 
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from broker.errors import FogError
 from broker.frame import Vector
 from broker.link import Link
 from broker.presence import decode_status
+from broker.scratch import scratch
 from broker.topics import Topics
 from broker.url import BrokerUrl, parse_urls
 from edge_agent.agent import load_session
@@ -71,7 +71,7 @@ def measure(
     bundle.verify()
     sensed = noise_of(bundle)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogguard-latency-")))
+        folder = stack.enter_context(scratch("latency"))
         url, *_ = stack.enter_context(brokers_at(broker))
         if url.secure:
             raise FogError(f"the bare relay speaks no TLS: write mqtt:// instead of {url}")

@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from typing import Final, Literal
 from broker.errors import FogError
 from broker.mosquitto import CONFIG, PACKET_BYTES, render_open
 from broker.process import spawn, stop
+from broker.scratch import scratch
 from broker.url import BrokerUrl
 
 Kind = Literal["embedded", "mosquitto"]
@@ -91,7 +91,8 @@ class LocalBroker:
 
     def __enter__(self) -> "LocalBroker":
         """Start it; raises BrokerError."""
-        self._folder = tempfile.TemporaryDirectory(prefix="fogguard-broker-")
+        self._left = contextlib.ExitStack()
+        self._folder = self._left.enter_context(scratch("broker"))
         try:
             self._start()
         except BaseException:
@@ -112,7 +113,7 @@ class LocalBroker:
         self._start()
 
     def _start(self) -> None:
-        folder = Path(self._folder.name)
+        folder = self._folder
         log = folder / "broker.log"
         user = _mosquittos_user() if self.kind == "mosquitto" and os.geteuid() == 0 else None
         child = self._child = spawn(_command(self.kind, self.url, folder), log=log, folder=folder, user=user)
@@ -127,7 +128,7 @@ class LocalBroker:
     def _end(self) -> None:
         if self._child is not None:
             stop(self._child)
-        self._folder.cleanup()
+        self._left.close()
 
 
 def _command(kind: Kind, url: BrokerUrl, folder: Path) -> list[str]:

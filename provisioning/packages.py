@@ -11,12 +11,12 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from broker.errors import FailureFound
+from broker.scratch import scratch
 from provisioning.release import pack
 
 _DEBIAN_ARCH: Final = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -50,8 +50,7 @@ def download(state: str, machine: str, packages: tuple[str, ...]) -> bytes:
 @contextlib.contextmanager
 def _root(state: str) -> Iterator[Path]:
     """Yield a folder with the state of the device's apt, its keys included."""
-    with tempfile.TemporaryDirectory(prefix="fogguard-apt-") as name:
-        root = Path(name)
+    with scratch("apt") as root:
         root.chmod(0o755)  # apt becomes another user to download
         try:
             with tarfile.open(fileobj=io.BytesIO(base64.b64decode(state))) as tar:
