@@ -11,17 +11,17 @@ from benchmarks.agreement import expected_contributors
 from benchmarks.feed import Feed
 from benchmarks.recording import Phase, StepRecord
 from benchmarks.told import Told
+from benchmarks.under_way import UnderWay, first_touched
 from broker.errors import FailureFound
 from broker.link import Link
 from broker.presence import Status, StatusError, decode_status
 from broker.tls import Tls
 from broker.topics import Topics
 from broker.url import BrokerUrl
-from edge_agent.answer import Answer, guess
+from edge_agent.answer import Answer
 from edge_agent.bundle import Bundle
 from edge_agent.metrics import Metrics
 from edge_agent.session import Floats
-from export.failures import GUESS
 
 _log = logging.getLogger("fogguard.driver")
 _decode_answer = msgspec.json.Decoder(Answer).decode
@@ -97,10 +97,9 @@ class Driver:
         self._epoch = int(time.time())
         self._step = self._epoch << 32
         self._due_s = 0.0
-        self._open: dict[int, StepRecord] = {}
+        self._under_way = UnderWay(self.feed, (self.deadline_ms / 1e3 + _GRACE_S) * 1e9)
         self._between: list[StepRecord] = []
         self._status_topics = {self._topics.status(node): node for node in manifest.nodes}
-        self._known_sets: dict[frozenset[str], frozenset[str]] = {}  # one object for each, not one a step
         topics = [self._topics.result, *(self._topics.metrics(node) for node in manifest.nodes)]
         self._link = Link(
             brokers[0],
@@ -175,7 +174,7 @@ class Driver:
 
         if not self._link.poll_until(lambda: not mourned(), timeout_s):
             raise FleetSilent(f"{timeout_s:.0f} s after the broker's restart {', '.join(mourned())} had not come back")
-        self._open.clear()
+        self._under_way.forget_all()
 
     def begin(self, name: str, alive: frozenset[str], *, noticed: bool = False) -> None:
         """Begin a phase; the steps under way belong to its transition.
@@ -185,22 +184,13 @@ class Driver:
         """
         phase = Phase(name, alive, time.monotonic_ns())
         if self.phases:
-            steady = self.phases[-1].steady
-            first = self._first_under_way(self.phases[-1], phase.began_ns, noticed=noticed)
-            phase.transition = steady[first:] + self._between
-            del steady[first:]
+            before = self.phases[-1]
+            expected = self.expected_contributors(before.alive)
+            first = first_touched(before, expected, phase.began_ns, self.deadline_ms, noticed=noticed)
+            phase.transition = before.steady[first:] + self._between
+            del before.steady[first:]
             self._between = []
         self.phases.append(phase)
-
-    def _first_under_way(self, phase: Phase, now_ns: int, *, noticed: bool) -> int:
-        """Return the position of the first steady step that the change may have touched."""
-        expected = self.expected_contributors(phase.alive)
-        for position, record in enumerate(phase.steady):
-            is_recent = now_ns - record.sent_ns < self.deadline_ms * 1e6
-            is_touched = noticed and not (record.complete and record.contributors == expected)
-            if is_recent and (is_touched or not record.is_answered):
-                return position
-        return len(phase.steady)
 
     def settle(
         self,
@@ -259,7 +249,7 @@ class Driver:
 
     def drain(self) -> None:
         """Wait until every step is answered or counts as lost."""
-        self._link.poll_until(lambda: not self._open, self.deadline_ms / 1e3 + _GRACE_S)
+        self._link.poll_until(lambda: not self._under_way, self.deadline_ms / 1e3 + _GRACE_S)
 
     def expected_contributors(self, alive: frozenset[str]) -> frozenset[str]:
         """Return the sensors and nodes whose units are in an answer when exactly `alive` of `order` live."""
@@ -272,11 +262,11 @@ class Driver:
             now_s = time.monotonic()
             if now_s > ends_s:
                 return False
-            self._forget_lost()
-            if now_s >= self._due_s and len(self._open) < self._window:
+            self._under_way.forget_lost(time.monotonic_ns())
+            if now_s >= self._due_s and len(self._under_way) < self._window:
                 self._due_s = max(self._due_s + self._interval_s, now_s)
                 records.append(self._send())
-            is_full = len(self._open) >= self._window
+            is_full = len(self._under_way) >= self._window
             self._link.poll(0.05 if is_full else max(0.0, min(self._due_s - time.monotonic(), 0.05)))
         return True
 
@@ -292,24 +282,16 @@ class Driver:
 
     def _send(self) -> StepRecord:
         self._step += 1
-        record = StepRecord(self.feed.row(self._step), time.monotonic_ns(), bundle=self.feed.bundle)
-        self._open[self._step] = record
+        record = self._under_way.send(self._step, time.monotonic_ns())
         for topic, payload in self.feed.messages(self._step, self._epoch, record.sent_ns):
             self._link.publish(topic, payload)
         return record
-
-    def _forget_lost(self) -> None:
-        """Stop counting a step as under way once no answer can be expected: it must not block the window."""
-        oldest = next(iter(self._open.items()), None)
-        limit_ns = (self.deadline_ms / 1e3 + _GRACE_S) * 1e9
-        if oldest is not None and time.monotonic_ns() - oldest[1].sent_ns > limit_ns:
-            del self._open[oldest[0]]
 
     def _on_message(self, topic: str, payload: bytes) -> None:
         now_ns = time.monotonic_ns()
         try:
             if topic == self._topics.result:
-                self._on_answer(_decode_answer(payload), now_ns)
+                self._under_way.answer(_decode_answer(payload), now_ns)
             elif topic in self._status_topics:
                 if payload:
                     self._on_status(self._status_topics[topic], decode_status(payload), now_ns)
@@ -330,13 +312,3 @@ class Driver:
                 self._link.go_back()  # the fleet was told to; its answers are there from now on
                 return
         self.told.on_status(node, status, now_ns)
-
-    def _on_answer(self, answer: Answer, now_ns: int) -> None:
-        record = self._open.pop(answer.step, None)
-        if record is not None:
-            contributors = frozenset(answer.contributors)
-            record.answered_ns, record.complete = now_ns, answer.complete
-            record.answered_by = answer.bundle
-            is_drawn = answer.guess and answer.label == guess(answer.step, self.feed.manifest(record.bundle).prior)
-            record.label = GUESS if is_drawn else answer.label
-            record.contributors = self._known_sets.setdefault(contributors, contributors)
