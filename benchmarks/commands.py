@@ -108,6 +108,7 @@ def latency(
 ) -> None:
     """Time each step of a fleet by stages, offer it more and more, and name who holds it up: then the exit code is 1.
 
+    So it is if a step is not answered.
     A fleet on this machine is timed in turns with the barest relay of the same graphs on the same broker besides.
     """
     from benchmarks import latency
@@ -115,6 +116,7 @@ def latency(
     from benchmarks.environment import head
     from benchmarks.keeping import Keeper
     from benchmarks.place import emulated_at
+    from benchmarks.running import require_answered
     from benchmarks.running_view import print_examined
     from benchmarks.terminal import print_latency, say
 
@@ -135,6 +137,7 @@ def latency(
         print_latency(found)
     print_examined(found)
     require_none(found["findings"])
+    require_answered(found)
 
 
 @bench.command("provisioning", epilog="Example: sudo fogguard bench provisioning demo/bundle --json provisioning.json")

@@ -119,6 +119,12 @@ def examine(
     return known(watch)
 
 
+def require_answered(found: Mapping[str, Any]) -> None:
+    """Raise StepLost if a step was not answered, which ends the measuring."""
+    if found["unanswered"]:
+        raise StepLost(f"a step was not answered: after {found['n']} that were nothing was timed any more")
+
+
 def _slow(watch: _Watch, manifest: Manifest, infer_ms: Mapping[str, Mapping[str, float]]) -> list[Finding]:
     """Return whose processor, or whose link, holds the others up."""
     trips_ms = {node: statistics.median(each) for node, each in watch.round_trips_ms.items() if each}

@@ -229,6 +229,17 @@ def test_a_sink_with_another_bundle_is_named_though_nothing_is_answered(tmp_path
 
 
 @pytest.mark.slow
+def test_a_fleet_whose_answers_never_come_is_a_failure_though_nobody_is_named(fogguard, tmp_path, bundle):
+    result = T.result.encode()
+    with fleet(tmp_path, bundle, odd="cloud", up=lambda data: data.replace(result, result[::-1])) as (reached, _):
+        where = ("--external", "--broker", reached.url, "--fleet", FLEET)
+        done = fogguard("bench", "latency", bundle.path, *where, "--steps", 20, "--min-seconds", 0, "--json", "l.json")
+    found = json.loads((tmp_path / "l.json").read_text())
+    assert (found["n"], found["unanswered"], found["findings"]) == (0, 1, [])
+    assert (done.returncode, "a step was not answered: after 0 that were nothing was timed" in done.stderr) == (1, True)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("is_here", [True, False], ids=["one clock", "estimated clocks"])
 def test_a_slow_link_is_named(tmp_path, bundle, is_here):
     def later(data):
