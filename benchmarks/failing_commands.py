@@ -120,13 +120,14 @@ def failover(
 ) -> None:
     """Let the nodes of a fleet fail in turn, and time how soon the others sense it and what it costs.
 
+    Fails if a label is not the predicted one, or a step is lost otherwise than by the broker's death.
     The file that --json names is whole at any moment; the same command goes on with the classes that it does not hold.
     """
     import msgspec
 
     from benchmarks.environment import head
     from benchmarks.episodes import Series
-    from benchmarks.failover import Failover, ways
+    from benchmarks.failover import Failover, require_as_predicted, ways
     from benchmarks.keeping import Keeper, cut_short
     from benchmarks.place import emulated_at, patience_s, say_what_is_spared, trial_at, within_reach
     from benchmarks.terminal import print_failovers, say
@@ -168,3 +169,4 @@ def failover(
             told(series.run(times, told, say))
     keeper.finish({"classes": classes})
     print_failovers(classes)
+    require_as_predicted(classes)

@@ -1,14 +1,14 @@
 """What failures do, class by class: every one by itself, and how they are spread. Plain data."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from benchmarks.scenario import Harm, Percent, Verb, harm
-from broker.errors import FogError
+from broker.errors import FailureFound, FogError
 from export.average import DIGITS
 
 GOAL_MS: Final[dict[str, float]] = {"kill": 30.0, "freeze": 300.0, "cut": 300.0}
@@ -184,6 +184,24 @@ def summary(name: str, episodes: Sequence[Episode], answers_ms: Sequence[float])
         each_sensed_ms=all_ms,
         each_first_answer_ms=first_answers,
     )
+
+
+def is_costly(each: Failover) -> bool:
+    """Whether a label was wrong, or a step lost otherwise than by the broker's death."""
+    is_of_broker = any(episode.feeds == 0 for episode in each.each)
+    return each.wrong > 0 or (each.lost > 0 and not is_of_broker)
+
+
+class NotAsPredicted(FailureFound):
+    """While nodes failed a step was lost, or answered otherwise than the bundle predicts."""
+
+
+def require_as_predicted(classes: Mapping[str, Failover]) -> None:
+    """Raise NotAsPredicted if a class cost more than it may."""
+    bad = [(name, each) for name, each in classes.items() if is_costly(each)]
+    if bad:
+        details = "; ".join(f"{name}: {each.lost} steps lost, {each.wrong} labels wrong" for name, each in bad)
+        raise NotAsPredicted(f"{len(bad)} of {len(classes)} classes of failure are not as predicted: {details}")
 
 
 def spread(values: Sequence[float]) -> Spread | None:

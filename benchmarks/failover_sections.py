@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.failover import COSTS, Failover, costs, layers, quantiles
+from benchmarks.failover import COSTS, Failover, costs, is_costly, layers, quantiles
 from benchmarks.figures import draw_shares
 from benchmarks.sections import Picture, Report, Result, Section, judged
 
@@ -44,7 +44,7 @@ def of_failover(result: Result) -> Report:
         bad=frozenset(k for k, each in enumerate(classes.values()) if not _keeps_goal(each)),
         note="Each cell: median / 95 of 100 / longest.",
     )
-    bad = frozenset(k for k, each in enumerate(classes.values()) if _is_costly(each))
+    bad = frozenset(k for k, each in enumerate(classes.values()) if is_costly(each))
     rows = [costs(name, each) for name, each in classes.items()]
     cost = Section("What they cost", columns=COSTS, rows=rows, bad=bad, note=_COST_NOTE)
     verdict = (
@@ -89,8 +89,3 @@ def _sensed(found: Failover) -> list[float]:
 def _keeps_goal(each: Failover) -> bool:
     is_soon = each.sensed_ms is not None and each.sensed_ms.p95 <= (each.goal_ms or 0)
     return each.goal_ms is None or (is_soon and not each.unsensed)
-
-
-def _is_costly(each: Failover) -> bool:
-    is_of_broker = any(episode.feeds == 0 for episode in each.each)
-    return each.wrong > 0 or (each.lost > 0 and not is_of_broker)

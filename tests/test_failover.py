@@ -6,7 +6,7 @@ import pytest
 from support import operated
 
 from benchmarks.episodes import sensed_by
-from benchmarks.failover import Episode, Way, layers, summary, ways
+from benchmarks.failover import Episode, NotAsPredicted, Way, layers, require_as_predicted, summary, ways
 from benchmarks.place import place_of
 from benchmarks.scenario import LAB_VERBS, LOCAL_VERBS, Harm
 from benchmarks.told import Noticed
@@ -99,6 +99,19 @@ def test_what_a_class_comes_to():
     assert (found.new_mask_ms.n, found.answer_ms.n) == (1, 2)
     nothing = summary("broker-kill", [episode(feeds=0, sensed_ms={}, layers={})], [])
     assert (nothing.sensed_ms, nothing.answer_ms, nothing.unsensed, nothing.goal_ms) == (None, None, 0, None)
+
+
+def test_a_label_that_is_wrong_or_a_step_lost_but_with_the_broker_is_a_failure():
+    of_broker = {"feeds": 0, "sensed_ms": {}, "layers": {}}
+    fine = {
+        "kill": summary("kill", [episode(late=4, incomplete=2, false_suspicions=1)], []),
+        "broker-kill": summary("broker-kill", [episode(**of_broker, lost=3)], []),
+    }
+    require_as_predicted(fine)
+    for lost, wrong, changes in ((3, 0, {}), (0, 1, {}), (3, 1, of_broker)):
+        bad = summary("freeze", [episode(lost=lost, wrong=wrong, **changes)], [])
+        with pytest.raises(NotAsPredicted, match=f"1 of 3 classes.*: freeze: {lost} steps lost, {wrong} labels wrong"):
+            require_as_predicted({**fine, "freeze": bad})
 
 
 @pytest.mark.slow
