@@ -230,7 +230,8 @@ def switch(
 ) -> None:
     """Let a local fleet under load go over to another bundle and back, while the agents go on.
 
-    Fails if a step is lost, or answered by another bundle than it was fed for, or with another label than predicted.
+    Fails if a step is lost, or answered by another bundle than it was fed for, or with another label than predicted, or
+    if no label could be compared.
     """
     from benchmarks.environment import head
     from benchmarks.fleet import running_trial

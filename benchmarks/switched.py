@@ -39,12 +39,15 @@ class Switch(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def faults(self) -> list[str]:
         """Return in sentences what must not happen."""
-        return [
+        found = [
             f"{self.old} to {self.new}, {each.name}: {each.lost} of {each.sent} steps lost, {each.mixed} answered by "
             f"another bundle, {each.labels_compared - each.labels_equal} of {each.labels_compared} labels wrong"
             for each in self.stretches
             if each.lost or each.mixed or each.labels_equal < each.labels_compared
         ]
+        if not any(each.labels_compared for each in self.stretches):
+            found.append(f"{self.old} to {self.new}: no label could be compared: somebody was missing in every answer")
+        return found
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -64,6 +67,6 @@ COLUMNS: Final = ("", "s", "sent", "lost", "mixed", "held up", "labels as predic
 
 
 def require_whole(switches: list[Switch]) -> None:
-    """Raise FailureFound if a step was lost or answered by another bundle, or a label is not the predicted one."""
+    """Raise FailureFound if a step was lost or answered by another bundle, or a label is wrong or none compared."""
     if faults := [fault for each in switches for fault in each.faults]:
         raise FailureFound("; ".join(faults))

@@ -17,7 +17,9 @@ from benchmarks.kinds import NoResult
 from benchmarks.report import report_of, write_page
 from benchmarks.scenario import Plan
 from benchmarks.soaked import Soaked, Steps
+from benchmarks.switched import Switch, require_whole
 from benchmarks.timeline import Topology
+from broker.errors import FailureFound
 from edge_agent.bundle import Hyperconnection
 
 HEAD = {
@@ -267,6 +269,17 @@ def test_a_drill_that_is_over_and_compared_nothing_is_bad_as_the_command_says():
     assert report_of(drilled(masks=[HELD_UP], finished=True), "r.json").ok is False
     whole = Tally(mask="11", sent=600, answered=600, n=590, labels_equal=590)
     assert report_of(drilled(masks=[whole], finished=True), "r.json").ok is True
+
+
+def test_a_switch_in_which_nothing_could_be_compared_is_bad_as_the_command_says():
+    result = committed("switch")
+    for each in result["switches"][1]["stretches"]:
+        each.update(held_up=each["sent"], labels_compared=0, labels_equal=0)
+    report = report_of(result, "r.json")
+    assert report.ok is False
+    assert "no label could be compared" in report.verdict
+    with pytest.raises(FailureFound, match="no label could be compared: somebody was missing in every answer"):
+        require_whole(msgspec.convert(result["switches"], list[Switch]))
 
 
 def test_a_fleet_that_answers_at_no_load_can_be_drawn(tmp_path):
