@@ -69,11 +69,12 @@ def write_now(file: Path, result: dict[str, Any]) -> None:
 
 
 def write_whole(file: Path, data: bytes) -> None:
-    """Write a file, or leave what was there before, and raise NotWritten."""
-    fresh = file.with_name(f".{file.name}.new")
+    """Write a file, where a link points if it is one, or leave what was there before, and raise NotWritten."""
+    target = file.resolve()
+    fresh = target.with_name(f".{target.name}.new")
     try:
         fresh.write_bytes(data)
-        fresh.replace(file)
+        fresh.replace(target)
     except BaseException as error:  # Ctrl-C too
         with contextlib.suppress(OSError):
             fresh.unlink()

@@ -130,5 +130,11 @@ def write(json: Path | None, body: Any, start: Any = None) -> None:
 def require_writable(json: Path | None, out: Path | None = None) -> None:
     """Fail before the work, not after it."""
     for option, file in (("--json", json), ("--out", out)):
-        if file and not (file.parent.is_dir() and os.access(file.parent, os.W_OK) and not file.is_dir()):
+        if file and not _is_writable(file):
             raise FogError(f"{option} {file}: cannot be written there")
+
+
+def _is_writable(file: Path) -> bool:
+    """Whether a file may be put there: it would replace a pipe, /dev/stdout or /dev/null too."""
+    folder = file.resolve().parent
+    return (file.is_file() or not file.exists()) and folder.is_dir() and os.access(folder, os.W_OK)

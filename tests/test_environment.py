@@ -10,6 +10,8 @@ import threading
 import pytest
 
 from benchmarks import environment
+from benchmarks.options import require_writable
+from broker.errors import FogError
 
 
 def loaded_from(file):
@@ -45,6 +47,24 @@ def test_a_stranger_s_repository_around_an_installed_fogguard_is_not_its_commit(
 def test_a_result_is_made_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert environment.head().commit == ""
+
+
+def test_what_is_no_file_is_not_replaced_by_a_result(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # as is /dev/stdout, and /dev/null is as little a file
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(FogError, match=f"--json .*{name}: cannot be written there"):
+            require_writable(tmp_path / name)
+    require_writable(tmp_path / "new.json")
+
+
+def test_a_result_goes_where_a_link_points(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "r.json").symlink_to("there/r.json")
+    for text in (b"{}", b"{1}"):
+        require_writable(tmp_path / "r.json")
+        environment.write_whole(tmp_path / "r.json", text)
+        assert ((tmp_path / "there" / "r.json").read_bytes(), (tmp_path / "r.json").is_symlink()) == (text, True)
 
 
 def test_ctrl_c_while_a_result_is_written_leaves_what_was_there(tmp_path):
