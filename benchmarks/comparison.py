@@ -65,6 +65,9 @@ def compare(before: Result, after: Result, first: str, second: str) -> Compariso
     kind, other = kind_of(before, first), kind_of(after, second)
     if kind != other:
         raise NothingComparable(f"{first} is of kind {kind}, {second} of kind {other}: nothing to compare")
+    nodes, others = (", ".join(each.get("order", ())) for each in (before, after))
+    if kind in ("accuracy", "drill") and nodes != others:
+        raise NothingComparable(f"{first} has the nodes {nodes}, {second} {others}: their masks are not the same ones")
     try:
         families = list(zip(measures_of(before, kind), measures_of(after, kind), strict=True))
         alone = unjudged(before, after, kind)

@@ -82,6 +82,13 @@ def test_a_mask_that_comes_back_counts_each_time():
     assert compare(accuracy(30), worse_at_first, "a", "b").compared[-1].after == 0.06
 
 
+def test_masks_of_other_nodes_are_not_compared_though_they_are_called_alike():
+    before = {**accuracy(30), "order": ["f1", "f2", "e1"]}
+    after = {**accuracy(90), "order": ["gate", "barn", "attic"]}
+    with pytest.raises(NothingComparable, match="a has the nodes f1, f2, e1, b gate, barn, attic: their masks are not"):
+        compare(before, after, "a", "b")
+
+
 def test_steps_that_a_switch_lost_are_found():
     calm = committed("switch")
     lossy = copy.deepcopy(calm)
