@@ -10,7 +10,7 @@ import msgspec
 from benchmarks.agreement import expected_contributors
 from benchmarks.feed import Feed
 from benchmarks.recording import Phase, StepRecord
-from benchmarks.told import Told
+from benchmarks.told import SILENT_S, Told
 from benchmarks.under_way import UnderWay, first_touched
 from broker.errors import FailureFound
 from broker.link import Link
@@ -121,8 +121,9 @@ class Driver:
 
     @property
     def is_answerable(self) -> bool:
-        """Whether there is a broker, and at it a sink to answer."""
-        return self._link.is_up and self.told.is_sink_alive
+        """Whether there is a broker, and at it a sink to answer: one that dies silently may long count as alive."""
+        is_silent = time.monotonic_ns() - self.told.told_ns > SILENT_S * 1e9
+        return self._link.is_up and self.told.is_sink_alive and not is_silent
 
     @property
     def url(self) -> BrokerUrl:

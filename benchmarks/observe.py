@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import msgspec
 
 from benchmarks.drilled import Change, Stretch
 from benchmarks.sightings import Sightings
+from benchmarks.told import SILENT_S
 from broker.errors import FailureFound, FogError
 from broker.link import Link
 from broker.presence import Sensed
@@ -17,7 +17,6 @@ from broker.url import BrokerUrl
 from edge_agent.bundle import Manifest
 from edge_agent.metrics import Metrics
 
-_SILENT_S: Final = 3.0  # the sink tells once a second
 _decode_metrics = msgspec.json.Decoder(Metrics).decode
 
 
@@ -45,7 +44,7 @@ class Observer:
     def __init__(self, order: Sequence[str]) -> None:
         self.seen = Seen(order=tuple(order))
         self._sightings = Sightings(order)
-        self._told_s = -_SILENT_S
+        self._told_s = -SILENT_S
         self.unknown: list[str] = []
         """Nodes that the sink knows nothing of: the fleet is another one."""
         self.on_time(0.0)
@@ -67,7 +66,7 @@ class Observer:
     def on_time(self, at_s: float) -> None:
         """Take in that time has passed; a sink that tells nothing for too long has seen nothing since it told last."""
         at_s = round(at_s, 4)
-        mask = "seen" if at_s - self._told_s < _SILENT_S else ""
+        mask = "seen" if at_s - self._told_s < SILENT_S else ""
         stretches = self.seen.stretches
         if not stretches or stretches[-1].mask != mask:
             since_s = at_s if mask or not stretches else min(at_s, max(self._told_s, stretches[-1].from_s))
@@ -116,7 +115,7 @@ def observe(
                     raise FogError(
                         f"{sink} knows no {', '.join(observer.unknown)}: it runs another bundle than this one"
                     )
-                if at_s >= _SILENT_S and observer.is_told != was_told:
+                if at_s >= SILENT_S and observer.is_told != was_told:
                     was_told = observer.is_told
                     say(f"{at_s:.1f} s: {sink} tells who is up" if was_told else f"{at_s:.1f} s: {sink} is silent")
                 keep(observer.seen)

@@ -9,6 +9,8 @@ from broker.presence import Layer, Presence, Sensed, State, Status
 from edge_agent.bundle import Manifest
 from edge_agent.metrics import Metrics
 
+SILENT_S: Final = 3.0
+"""Who has told nothing for so long is silent: a sink tells once a second."""
 _NOTICED: Final = 10_000
 
 
@@ -36,6 +38,8 @@ class Told:
         """What nodes noticed of each other, the last of it."""
         self.viewed_ns: dict[str, int] = {}
         """When the sink's view of a node last changed between alive and not."""
+        self.told_ns = 0
+        """When the sink told last."""
         self.listener: Callable[[Metrics], None] = lambda _metrics: None
         """Called with whatever a node tells of itself."""
         self._manifest = manifest
@@ -87,6 +91,7 @@ class Told:
     def on_metrics(self, metrics: Metrics, now_ns: int) -> None:
         """Take in what a node tells of itself and of how it sees the others."""
         if metrics.node == self._manifest.sink:
+            self.told_ns = now_ns
             before = self.sink_states()
             for node, sensed in metrics.view.items():
                 if (before.get(node) == "alive") != (sensed.state == "alive"):

@@ -295,12 +295,12 @@ def test_a_drill_elsewhere_begins_with_whoever_is_there(fogguard, bundle, tmp_pa
 
 
 class SinkAway(LocalHands):
-    """Besides what they are told to do, these take the sink away for two seconds, one second after they are asked."""
+    """Besides what they are told to do, these freeze the sink after a second, for six."""
 
     def __init__(self, agents):
         super().__init__(agents)
         now_s = time.monotonic()
-        self.due = [(now_s + 1, agents.kill), (now_s + 3, agents.start)]
+        self.due = [(now_s + 1, agents.freeze), (now_s + 7, agents.thaw)]
 
     def check(self):
         if self.due and time.monotonic() >= self.due[0][0]:
@@ -309,7 +309,7 @@ class SinkAway(LocalHands):
 
 @pytest.mark.slow
 def test_what_happens_while_nothing_is_watched_is_no_failure_that_was_seen_and_has_no_time(bundle, tmp_path):
-    plan = Plan(mode="scenario", events=(Event(at=4, do="kill", node="f2"),), seconds=100)
+    plan = Plan(mode="scenario", events=(Event(at=8, do="kill", node="f2"),), seconds=100)
     found = Drilled(plan=plan, order=bundle.manifest.order, planned_s=2)
 
     def go_on(hands):
@@ -329,7 +329,7 @@ def test_what_happens_while_nothing_is_watched_is_no_failure_that_was_seen_and_h
         agents.kill(["e1"])
         agents.start(["f1"])
         wait_until(lambda: seen_alive() == {"f1", "f2"})
-        found.planned_s = 10
+        found.planned_s = 12
         go_on(SinkAway)
     order = [(each.node, each.state) for each in found.changes]
     assert set(order[1:3]) == {("f1", "alive"), ("e1", "dead")}
@@ -338,6 +338,7 @@ def test_what_happens_while_nothing_is_watched_is_no_failure_that_was_seen_and_h
     assert {(each.failures, each.repairs) for each in seen.values()} == {(0, 0)}
     (killed, *_) = found.deeds
     assert (killed.node, killed.what, killed.sensed_ms) == ("f2", "kill", None)
+    assert (found.total("lost"), found.lost_in_outages > 0) == (0, True)
 
 
 @pytest.mark.slow
