@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
 
-from broker.errors import FailureFound, FogError
+from broker.errors import FogError
 
 try:
     import typer
@@ -131,11 +131,11 @@ def run(
     from benchmarks.environment import head
     from benchmarks.evidence import Evidence
     from benchmarks.fleet import running_trial
-    from benchmarks.live import follow
+    from benchmarks.live import follow_witnessed
     from benchmarks.phases import PhaseReport
     from benchmarks.place import place_of
     from benchmarks.terminal import print_blame, print_phases, say
-    from benchmarks.witness import Witness, naming
+    from benchmarks.witness import naming
     from edge_agent.bundle import load
 
     require_writable(json)
@@ -144,26 +144,18 @@ def run(
     missing = frozenset(filter(None, down.split(",")))
     options: dict[str, Any] = {"broker": place.broker, "local": place.local, "fleet": place.fleet, "tls": place.tls}
     options["rate"] = rate
-    about, evidence, reports = {"bundle": load(bundle).id.hex()}, Evidence(), list[PhaseReport]()
+    bundle_id, evidence, reports = load(bundle).id.hex(), Evidence(), list[PhaseReport]()
 
     def keep() -> None:
         seen = {"findings": evidence.findings(), "evidence": evidence}
-        write(json, {**about, "phases": reports, **seen}, start)
+        write(json, {"bundle": bundle_id, "phases": reports, **seen}, start)
 
     with naming(evidence, keep):
         with running_trial(bundle, **options, down=missing, progress=say) as trial:
             if trial.agents:
                 pids = ", ".join(f"{node} {pid}" for node, pid in trial.agents.pids.items())
                 say(f"unplug a node with kill -9 PID: {pids}; Ctrl-C ends it")
-            ended: BaseException | None = None
-            try:
-                with Witness(trial, evidence):
-                    follow(trial, steps, missing, say)
-            except KeyboardInterrupt as interrupt:  # the way to end it, unless a number of steps was asked for
-                ended = interrupt if steps else None
-                trial.driver.drain()
-            except FailureFound as failure:
-                ended = failure
+            ended = follow_witnessed(trial, evidence, steps, missing, say)
             reports += trial.reports()
         keep()
         print_phases("Answers by phase", reports)

@@ -135,13 +135,14 @@ class Drill:
         if self._driver.is_answerable:
             self._say(f"{silence}; going on")
             return
-        sink, since_s = self._manifest.sink, self.at_s
+        sink, told = self._manifest.sink, self._driver.told
+        since_s = max(self.found.stretches[-1].from_s, (told.told_ns - self._began_ns) / 1e9)  # it saw nothing since
         self._ledger.count(everything=True, in_outage=True)
         self._is_recovering = True
-        self._driver.told.forget_view()
+        told.forget_view()
         self._open_stretch("", since_s)
         self._say(f"{silence}; waiting for {sink}")
-        while not (self._driver.is_answerable and self._driver.told.sink_view()) and not self._is_over():
+        while not (self._driver.is_answerable and told.sink_view()) and not self._is_over():
             self._driver.wait(0.1)
             self._do_what_is_due()
             if self.by_hand is not None:

@@ -5,8 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks.evidence import Evidence
 from benchmarks.fleet import Trial
 from benchmarks.phases import latency
+from benchmarks.witness import Witness
+from broker.errors import FailureFound
 from export.failures import accuracy
 
 
@@ -33,6 +36,21 @@ def follow(trial: Trial, steps: int, down: frozenset[str], report: Callable[[str
             driver.drain()
             return
         alive = driver.told.sink_alive()
+
+
+def follow_witnessed(
+    trial: Trial, evidence: Evidence, steps: int, down: frozenset[str], report: Callable[[str], None]
+) -> BaseException | None:
+    """Follow a fleet, and take in whom the evidence speaks against; return what has ended that, if it was too soon."""
+    try:
+        with Witness(trial, evidence):
+            follow(trial, steps, down, report)
+    except KeyboardInterrupt as interrupt:  # the way to end it, unless a number of steps was asked for
+        trial.driver.drain()
+        return interrupt if steps else None
+    except FailureFound as failure:
+        return failure
+    return None
 
 
 def _changed(trial: Trial, alive: frozenset[str], report: Callable[[str], None]) -> Callable[[], bool]:
