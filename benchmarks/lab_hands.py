@@ -54,7 +54,7 @@ _heal: Final = _plain(fleet.heal)
 
 
 class LabActor:
-    """Acts on the devices of a lab, and on its broker: `kill` is of that service, `unplug` of the device it is on."""
+    """Acts on the devices of a lab, and on its first broker: `kill` is of that service, `unplug` of its device."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -98,4 +98,4 @@ class LabActor:
                     services.release(lab, lab.device(name), AGENT)
 
     def _device(self, lab: Lab, node: str) -> Device:
-        return lab.device(load_inventory(Path(lab.fleet)).broker.device if node == BROKER else node)
+        return lab.device(load_inventory(Path(lab.fleet)).brokers[0].device if node == BROKER else node)

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 _PATIENCE_S: Final = 120.0
 _OPERATOR_S: Final = 600.0
-_CARRIED: Final = "{} carries the broker, and all would be gone with its device"
+_CARRIED: Final = "{} is on a device with a broker, without which the fleet is gone or goes elsewhere"
 
 
 class Place(NamedTuple):
     """Where the fleet is: agents of this machine, or others that run already.
 
     `verbs` are the things that can be done to its nodes from here, the first by default, `broker_verbs` those that can
-    be done to its broker; `plugs` are the smart plugs of its devices, by their nodes. `carrier` is the node on the
-    broker's device, as far as is known.
+    be done to its broker; `plugs` are the smart plugs of its devices, by their nodes. `carriers` are the nodes on
+    devices that carry a broker, as far as is known.
     """
 
     broker: str | None
@@ -43,7 +43,7 @@ class Place(NamedTuple):
     verbs: tuple[Verb, ...]
     broker_verbs: tuple[Verb, ...] = ()
     plugs: Mapping[str, Plug] = {}
-    carrier: str = ""
+    carriers: frozenset[str] = frozenset()
 
     @property
     def has_one_clock(self) -> bool:
@@ -80,21 +80,23 @@ def place_of(
     if is_here and plugs:
         raise FogError("--plug is for devices: agents of this machine have none")
     switched = dict(map(plug_of, plugs or ()))
-    devices, carrier = None if lab is None else _lab(lab), ""
+    devices, carriers = None if lab is None else _lab(lab), frozenset[str]()
     if (file := Path(devices.fleet) if devices else inventory) is not None:
         from provisioning.inventory import load_inventory  # what follows needs more than local fleets do
 
         known = load_inventory(file)
-        broker, fleet, tls = broker or known.broker_url, fleet or known.fleet, tls or known.pki
-        switched, carrier = {**known.plugs, **switched}, known.devices[known.broker.device].node
+        broker, fleet, tls = broker or ",".join(known.broker_urls), fleet or known.fleet, tls or known.pki
+        switched = {**known.plugs, **switched}
+        carriers = frozenset(known.devices[each.device].node for each in known.brokers)
     if external and not broker:
         raise FogError("name the broker where the agents are with --broker mqtt://HOST:PORT, or --inventory fleet.toml")
     told = files_of(tls, role) if tls else None
     by_plug: tuple[Verb, ...] = ("power",) if switched else ()
     if devices is not None:
-        return Place(broker, fleet, told, False, devices, by_plug + LAB_VERBS, ("kill", "unplug"), switched, carrier)
+        at_broker: tuple[Verb, ...] = ("kill",) if "," in (broker or "") else ("kill", "unplug")
+        return Place(broker, fleet, told, False, devices, by_plug + LAB_VERBS, at_broker, switched, carriers)
     if is_there:
-        return Place(broker, fleet, told, False, None, by_plug, (), switched, carrier)
+        return Place(broker, fleet, told, False, None, by_plug, (), switched, carriers)
     ours: tuple[Verb, ...] = () if broker and broker.startswith("mqtt") else ("kill",)
     return Place(broker, fleet, told, True, None, LOCAL_VERBS, ours)
 
@@ -153,28 +155,29 @@ def _tell(text: str) -> None:
 def within_reach(place: Place, by: Verb, order: Sequence[str]) -> list[str]:
     """Return the nodes that this can be done to; raises FogError if there are none.
 
-    A plug switches those that have one, and with the device of the broker's carrier the whole fleet would be gone.
+    A plug switches those that have one, and with the device of a carrier the fleet would be gone, or go elsewhere.
     """
-    devices = [node for node in order if node != place.carrier and (by != "power" or node in place.plugs)]
+    devices = [node for node in order if node not in place.carriers and (by != "power" or node in place.plugs)]
     found = list(order) if by in AGENT_VERBS else devices
     if not found and by == "power":
         raise FogError(f"--plug: name that of one of {', '.join(order)}")
     if not found:
-        raise FogError(f"--by {by}: {_CARRIED.format(place.carrier)}")
+        raise FogError(f"--by {by}: {_CARRIED.format(order[0])}")
     return found
 
 
 def require_reach(place: Place, by: Verb, nodes: Collection[str], order: Sequence[str], otherwise: str) -> None:
     """Raise FogError, which tells what to do `otherwise`, unless this can be done to all of `nodes`."""
     if beyond := [node for node in nodes if node not in within_reach(place, by, order)]:
-        why = _CARRIED.format(place.carrier) if place.carrier in beyond else f"name the plug of {', '.join(beyond)}"
+        carried = [node for node in beyond if node in place.carriers]
+        why = _CARRIED.format(carried[0]) if carried else f"name the plug of {', '.join(beyond)}"
         raise FogError(f"{by}: {why}; or {otherwise}")
 
 
 def say_what_is_spared(place: Place, order: Sequence[str]) -> None:
-    """Say that the broker's device is let alone, if a node that can fail is on it."""
-    if place.carrier in order:
-        say(f"{_CARRIED.format(place.carrier)}: only its agent fails, and by broker-unplug its device")
+    """Say that a broker's device is let alone, if a node that can fail is on it."""
+    for node in [node for node in order if node in place.carriers]:
+        say(f"{_CARRIED.format(node)}: only its agent fails")
 
 
 def patience_s(by: Verb) -> float:

@@ -80,7 +80,7 @@ def _prepare(folder: Path, bundle: Path) -> None:
     file = folder / "fleet.toml"
     file.write_text(file.read_text().replace("[broker]", 'pki = "pki"\n\n[broker]', 1))
     manifest = load(bundle).manifest
-    pki.init(folder / "pki", _LAB, manifest.names, [load_inventory(file).broker_host])
+    pki.init(folder / "pki", _LAB, manifest.names, load_inventory(file).broker_hosts)
     shutil.copytree(bundle, folder / "bundle")
     retrained(bundle, folder / "changed", next(reversed(manifest.nodes)))
     for name in ("bundle", "changed"):
@@ -91,7 +91,7 @@ def _provision(
     folder: Path, seconds: dict[str, float], told: Callable[[str, float], None]
 ) -> Mapping[str, list[Mapping[str, Any]]]:
     """Go through a fleet's life, add to `seconds`, and return the steps that bare devices took."""
-    url = load_inventory(folder / "fleet.toml").broker_url
+    url = ",".join(load_inventory(folder / "fleet.toml").broker_urls)
     answers = ("--external", "--broker", url, "--fleet", _LAB, "--tls", "pki", "--steps", _STEPS)
     life = {
         "bare": ("provision", "apply", "fleet.toml", "bundle", "--json", "bare.json"),
@@ -111,8 +111,8 @@ def _provision(
 
 
 def _exposure(folder: Path, unit: str) -> float:
-    """Return what `systemd-analyze security` says of a unit on the broker's device: 0 is best, 10 worst."""
-    carrier = load_inventory(folder / "fleet.toml").broker.device
+    """Return what `systemd-analyze security` says of a unit on the first broker's device: 0 is best, 10 worst."""
+    carrier = load_inventory(folder / "fleet.toml").brokers[0].device
     told = _fogguard(folder, "lab", "ssh", "--name", _LAB, carrier, "systemd-analyze", "security", "--no-pager", unit)
     if found := re.search(rf"exposure level for {unit}\.service: ([\d.]+)", told):
         return float(found[1])

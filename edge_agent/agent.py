@@ -246,6 +246,7 @@ class Agent:
         self._was_up = True
         self._held.on_link_up(time.monotonic_ns())
         self._supervisor.notify("READY=1")
+        self._tell_supervisor()
 
     def _tell(self) -> None:
         """Say which bundles are held: to the fleet, and to whoever exchanges them on this device."""
@@ -256,9 +257,10 @@ class Agent:
     def _tell_supervisor(self) -> None:
         held = " beside ".join(each.hex() for each in (self._held.bundle, *self._held.beside))
         exchange = self._exchange
+        at = f", at {self._link.url}" if self._link.is_up else ""
         looks = f", look {exchange.looks}" if exchange else ""
         refusal = f", refused: {exchange.refusal}" if exchange and exchange.refusal else ""
-        self._supervisor.notify(f"STATUS=bundle {held}{looks}{refusal}")
+        self._supervisor.notify(f"STATUS=bundle {held}{at}{looks}{refusal}")
 
     def _publish_birth(self) -> None:
         self._link.publish(self._own_status, self._status(), qos=1, retain=True)

@@ -1,7 +1,7 @@
 """What `fogguard provision` does with a fleet: examine it, plan, apply, ask how it is, go back."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from edge_agent.bundle import Bundle
@@ -43,7 +43,7 @@ def examine(
 
         def look_at(errand: Errand) -> list[doctor.Finding]:
             facts = errand.look(needs_root=False)
-            device, carries = inventory.devices[errand.name], inventory.broker.device == errand.name
+            device, carries = inventory.devices[errand.name], inventory.broker_on(errand.name) is not None
             found = doctor.examine(facts, device, carries_broker=carries, now_s=time.time())
             if not doctor.unfit(found):
                 found += examine_room(facts, _room(inventory, bundle, errand.name, facts))
@@ -96,10 +96,11 @@ def status(
             facts = crew.each(lambda errand: errand.look())
             health = {name: _health(inventory, name, found, ()) for name, found in facts.items()}
         bundles = {each.facts.current_bundle for each in health.values() if each.facts.current_bundle}
+        meetings = _meetings(inventory, health)
 
         def require_well(errand: Errand) -> None:
             found = health[errand.name]
-            if why := _ailment(inventory, errand.name, found, bundles):
+            if why := _ailment(inventory, errand.name, found, bundles, meetings):
                 raise StepFailed(why)
 
         crew.each(require_well, health)
@@ -157,11 +158,25 @@ def _in_words(seen: Mapping[str, Seen]) -> dict[str, str]:
 def _health(inventory: Inventory, name: str, facts: Facts, steps: tuple[Step, ...]) -> Health:
     drift = tuple(f"{step.name}: {step.why}" for step in steps)
     changed = tuple(f"{file} was changed there" for file in facts.changed)
-    broker = facts.services.get(BROKER, _ABSENT) if inventory.broker.device == name else None
+    broker = facts.services.get(BROKER, _ABSENT) if inventory.broker_on(name) else None
     return Health(facts, facts.services.get(AGENT, _ABSENT), broker, drift or changed)
 
 
-def _ailment(inventory: Inventory, name: str, found: Health, bundles: set[str]) -> str:
+def _meetings(inventory: Inventory, health: Mapping[str, Health]) -> dict[str, list[str]]:
+    """Return the nodes and sensors that are at each broker."""
+    found: dict[str, list[str]] = {}
+    for name, each in health.items():
+        members = inventory.members(name)
+        for member in members:
+            service = each.facts.services.get(service_of(member, members[1:]), _ABSENT)
+            if service.at and service.state == "active":
+                found.setdefault(service.at, []).append(member)
+    return found
+
+
+def _ailment(
+    inventory: Inventory, name: str, found: Health, bundles: set[str], meetings: Mapping[str, Sequence[str]]
+) -> str:
     """Return in one sentence what is wrong with a device, or nothing."""
     if members := inventory.members(name):
         if not found.facts.current:
@@ -178,4 +193,9 @@ def _ailment(inventory: Inventory, name: str, found: Health, bundles: set[str]) 
         return f"differs: {'; '.join(found.drift)}: `fogguard provision apply` makes it right"
     if len(bundles) > 1:
         return f"runs bundle {found.facts.current_bundle}, and not all do: `fogguard provision apply` makes them one"
+    if members and found.facts.unreachable:
+        return f"no broker answers it at {', '.join(found.facts.unreachable)}: is the device on that carries it?"
+    if members and any(url in meetings for url in inventory.broker_urls[1:]):
+        where = "; ".join(f"{', '.join(there)} at {url}" for url, there in meetings.items())
+        return f"its first broker answers, and not all are there ({where}): `fogguard ask all return` brings them"
     return ""

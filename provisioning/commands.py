@@ -47,7 +47,12 @@ def init(
     device: Annotated[
         list[str] | None, typer.Option(metavar="NODE=USER@HOST[:PORT]", help="Where a node is; repeatable.")
     ] = None,
-    broker: Annotated[str | None, typer.Option(help="Which device carries it. (default: the sink's)")] = None,
+    broker: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DEVICE", help="Which device carries it; repeatable, in the order of choice. (default: the sink's)"
+        ),
+    ] = None,
     key: Annotated[str, typer.Option(help="The SSH key (default: your agent's, or those in ~/.ssh)")] = "",
     pki: Annotated[str, typer.Option(metavar="DIR", help="Certificates by `fogguard pki init`, for TLS.")] = "",
 ) -> None:
@@ -65,8 +70,8 @@ def init(
     if missing := [node for node in manifest.nodes if node not in given]:
         raise FogError(f"no device for {', '.join(missing)}: --device {missing[0]}=USER@HOST")
     logins = {name: Login.parse(text, f"--device {name}") for name, text in given.items()}
-    carrier = broker or manifest.sink
-    write_inventory(file, new_file(fleet or manifest.name, logins, carrier, key, pki, manifest))
+    carriers = broker or [manifest.sink]
+    write_inventory(file, new_file(fleet or manifest.name, logins, carriers, key, pki, manifest))
     say(f"wrote {file}: now `fogguard provision enrol {file}` looks who answers there")
 
 
@@ -221,7 +226,7 @@ def status(
         report, health = actions.status(inventory, found, names, _password(ask_sudo), say)
     rows = [(name, *_how_it_is(each, health.get(name))) for name, each in report.devices.items()]
     columns = ("device", "", "bundle", "agent", "broker", "restarts", "what is wrong")
-    print_table(f"{inventory.fleet}: {inventory.broker_url}", columns, rows, wraps=True)
+    print_table(f"{inventory.fleet}: {', '.join(inventory.broker_urls)}", columns, rows, wraps=True)
     _finish(json, report, {"drift": {name: each.drift for name, each in health.items()}}, "not well")
 
 

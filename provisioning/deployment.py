@@ -34,14 +34,13 @@ class Deployment:
 def load_for(inventory: Inventory, path: Path) -> Bundle:
     """Return the bundle if this fleet may run it; raises FogError.
 
-    With certificates it must be signed by the fleet's key, they must be the fleet's, for its broker, and not expired.
+    With certificates it must be signed by the fleet's key, they must be the fleet's, for its brokers, and not expired.
     """
     if inventory.pki is None:
         found = load(path)
     else:
         if not inventory.pki.is_dir():
-            made = f"--fleet {inventory.fleet} --bundle {path} --host {inventory.broker_host}"
-            raise PkiError(f"{inventory.pki} is not there: make it with `fogguard pki init {inventory.pki} {made}`")
+            raise PkiError(f"{inventory.pki} is not there: make it with {_making(inventory, path)}")
         found = load(path, load_public_key(inventory.pki / "signing.pub"))
         _require_certificates(inventory.pki, inventory, found)
     inventory.require_fits(found.manifest)
@@ -50,7 +49,7 @@ def load_for(inventory: Inventory, path: Path) -> Bundle:
 
 def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Facts) -> Deployment:
     """Return what goes to `device`, which must be fit; raises FogError."""
-    has_broker = inventory.broker.device == device
+    broker = inventory.broker_on(device)
     python, target = target_of(inventory, device, facts)
     release: Release | None = None
     files, services = Files(), tuple[str, ...]()
@@ -59,14 +58,14 @@ def deployment_of(bundle: Bundle, inventory: Inventory, device: str, facts: Fact
         release = release_of(bundle, inventory, first, target.environment, sensors, target.arch)
         files = agent_files(inventory, first, sensors, has_power_chip=facts.has_power_chip)
         services = tuple(service_of(sensor, sensors) for sensor in sensors)
-    if has_broker:
-        files |= broker_files(inventory, bundle.manifest, facts.mosquitto or _MOSQUITTO)
+    if broker:
+        files |= broker_files(inventory, bundle.manifest, facts.mosquitto or _MOSQUITTO, broker.port)
     wanted = Wanted(
         release=release.id if release else "",
         environment=release.environment if release else "",
         base=release.base if release and inventory.devices[device].node else "",
         files={path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
-        has_broker=has_broker,
+        has_broker=broker is not None,
         sensors=services,
         is_leaf=bool(release) and not inventory.devices[device].node,
     )
@@ -98,8 +97,12 @@ def _require_certificates(pki: Path, inventory: Inventory, bundle: Bundle) -> No
         end = load_certificate(pki / f"{name}.crt").not_valid_after_utc
         if end <= now():
             raise PkiError(f"{pki / name}.crt expired on {end.date()}: {renewal(name)}")
-    if lacking(load_certificate(pki / "broker.crt"), alternatives([inventory.broker_host])):
-        raise PkiError(
-            f"{pki}/broker.crt is not for {inventory.broker_host}: remove it, and run `fogguard pki init {pki} "
-            f"--fleet {inventory.fleet} --bundle {bundle.path} --host {inventory.broker_host}`"
-        )
+    if hosts := lacking(load_certificate(pki / "broker.crt"), alternatives(inventory.broker_hosts)):
+        made = _making(inventory, bundle.path)
+        raise PkiError(f"{pki}/broker.crt is not for {', '.join(hosts)}: remove it, and run {made}")
+
+
+def _making(inventory: Inventory, bundle: Path) -> str:
+    """Return the command that makes the fleet's certificates."""
+    hosts = " ".join(f"--host {host}" for host in dict.fromkeys(inventory.broker_hosts))
+    return f"`fogguard pki init {inventory.pki} --fleet {inventory.fleet} --bundle {bundle} {hosts}`"

@@ -45,6 +45,7 @@ def examine(facts: Facts, device: Device, *, carries_broker: bool, now_s: float)
         _clock(facts, now_s),
         *_heat(facts),
         *([_broker(facts)] if carries_broker else []),
+        *_reach(facts),
     ]
 
 
@@ -161,6 +162,14 @@ def _broker(facts: Facts) -> Finding:
     if facts.mosquitto:
         return Finding("broker", "fits", facts.mosquitto)
     return Finding("broker", "note", "no mosquitto yet", "apply brings its packages")
+
+
+def _reach(facts: Facts) -> list[Finding]:
+    """Return which brokers do not answer a device that has an agent; before, none may be there yet."""
+    if not (facts.current and facts.unreachable):
+        return []
+    detail = f"no broker answers it at {', '.join(facts.unreachable)}"
+    return [Finding("broker", "note", detail, "is the device on that carries it? `fogguard provision status` tells")]
 
 
 def _is_supported(python: Python) -> bool:

@@ -89,20 +89,22 @@ class Errand:
         self._remote = self._stack.enter_context(connect(self._device, known_hosts, self._password))
         if claims:
             claims.add(self._remote.converse(_script("claim"), who(), timeout_s=_INSTALL_S))
-        broker = (self._inventory.broker_host, str(self._inventory.broker.port))
+        own = self._inventory.broker_on(self.name)
+        brokers = [word for each in self._inventory.brokers for word in (each.address, str(each.port))]
+        words = (str(own.port) if own else "0", *brokers)
         try:
-            outcome = self._remote.run(SCRIPT, *broker, root=True)
+            outcome = self._remote.run(SCRIPT, *words, root=True)
         except RemoteError:
             if needs_root:
                 raise
-            outcome = self._remote.run(SCRIPT, *broker)
+            outcome = self._remote.run(SCRIPT, *words)
         facts = parse_facts(outcome.out)
         self._done("facts", began_s, changed=False)
         return facts
 
     def require_fit(self, facts: Facts, now_s: float) -> None:
         """Raise StepFailed if nothing can be put on this device."""
-        carries = self._inventory.broker.device == self.name
+        carries = self._inventory.broker_on(self.name) is not None
         if why := doctor.unfit(doctor.examine(facts, self._device, carries_broker=carries, now_s=now_s)):
             raise StepFailed(why)
 
@@ -176,7 +178,8 @@ class Errand:
         if outcome.code:
             state = self._open.run(f"systemctl show -p ActiveState --value {AGENT}.service").out.strip()
             waits = state == "activating" and not outcome.error.strip()
-            why = f"it waits for its broker at {self._inventory.broker_url}" if waits else outcome.last_words
+            urls = " or ".join(self._inventory.broker_urls)
+            why = f"it waits for its broker at {urls}" if waits else outcome.last_words
             raise StepFailed(f"its agent does not come up ({state}): {why}")
 
     def _packages(self, deployment: Deployment) -> None:

@@ -27,12 +27,13 @@ class Python(msgspec.Struct, frozen=True):
     is_whole: bool = True
 
 
-class Service(msgspec.Struct, frozen=True):
-    """How systemd sees a unit of ours; a unit that is not there is inactive."""
+class Service(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How systemd sees a unit of ours, and at which broker its agent was last; a unit that is not there is inactive."""
 
     state: str
     is_enabled: bool
     restarts: int
+    at: str = ""
 
 
 class Listener(msgspec.Struct, frozen=True):
@@ -45,6 +46,7 @@ class Listener(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """A device at one moment; None is what it did not say.
 
+    `unreachable` are the brokers, each `HOST port PORT`, that do not answer it;
     `home_free_mb` is None where the login's home is on the file system of /opt, whose is `disk_free_mb`;
     `sink` is that of the current bundle, `next` the release whose bundle the agent holds beside the one that it runs,
     while the fleet switches; `…_base` names all of a release but its bundle.
@@ -74,7 +76,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     systemd: int | None
     pythons: tuple[Python, ...]
     mosquitto: str
-    is_broker_reachable: bool | None
+    unreachable: tuple[str, ...] = ()
     listening: tuple[Listener, ...] = ()
     current: str
     previous: str
@@ -147,7 +149,7 @@ def _facts(said: Mapping[str, Lines]) -> Facts:
         systemd=int(found[1]) if (found := re.match(r"systemd (\d+)", _first(said["systemd"]))) else None,
         pythons=tuple(map(_python, said["pythons"])),
         mosquitto=_first(said["mosquitto"]),
-        is_broker_reachable={"yes": True, "no": False}.get(_first(said["broker"])),
+        unreachable=tuple(said.get("unreachable", [])),
         listening=tuple(map(_listener, said.get("listening", []))),
         current=_first(said["current"]).rpartition("/")[2],
         previous=_first(said["previous"]).rpartition("/")[2],
@@ -222,5 +224,7 @@ def _service(line: str) -> tuple[str, Service] | None:
     values = dict(each.split("=", 1) for each in line.split() if "=" in each)
     if "Id" not in values:
         return None
-    service = Service(values["ActiveState"], values["UnitFileState"] == "enabled", int(values["NRestarts"]))
+    at = re.search(r"StatusText=.*, at (mqtts?://[^\s,]+)", line)
+    is_enabled = values["UnitFileState"] == "enabled"
+    service = Service(values["ActiveState"], is_enabled, int(values["NRestarts"]), at[1] if at else "")
     return values["Id"].removesuffix(".service"), service

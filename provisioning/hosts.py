@@ -3,12 +3,13 @@
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
 from broker.errors import FogError
 
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _NAME: Final = re.compile(r"\w([\w.-]*\w)?")
 
 

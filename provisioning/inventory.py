@@ -4,7 +4,7 @@ fleet = "house"
 known_hosts = "known_hosts"      # filled by `fogguard provision enrol`; paths are relative to this file
 pki = "pki"                      # by `fogguard pki init`: TLS, access rules and signed bundles; without, none
 
-[broker]
+[broker]                         # or [[broker]] for each of several: docs/brokers.md
 device = "cloud"                 # carries mosquitto
 port = 8883
 
@@ -42,10 +42,12 @@ import msgspec
 
 from broker.errors import FogError
 from broker.topics import require_name
+from broker.url import BrokerUrl
 from edge_agent.bundle import Manifest
 from edge_agent.config import require_provider
 from edge_agent.provider import CPU, Provider, provider_of
-from provisioning.hosts import KnownHosts, Login, place_of, require_host
+from provisioning.carriers import BrokerPlace, Carriers, named, require_brokers, resolved
+from provisioning.hosts import KnownHosts, Login, Port, place_of, require_host
 from provisioning.places import Place, brought, require_groups, require_sources
 from provisioning.plug import Plug, parse_plug
 
@@ -54,7 +56,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 KNOWN_HOSTS: Final = "known_hosts"
 
@@ -64,7 +65,7 @@ class InventoryError(FogError):
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """A machine that answers on SSH, and the node it carries; a device without a node carries the broker alone."""
+    """A machine that answers on SSH, and the node it carries; one without carries a broker alone, or sensors."""
 
     address: Name
     user: Name
@@ -90,19 +91,11 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return Login.parse(self.jump, "jump").place if self.jump else ""
 
 
-class BrokerPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """Which device carries the broker, and how the others reach it if not by that device's address."""
-
-    device: str
-    port: Port
-    address: str = ""
-
-
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """What stands in `fleet.toml`."""
 
     fleet: str
-    broker: BrokerPlace
+    broker: Carriers
     devices: dict[str, Device]
     known_hosts: str = KNOWN_HOSTS
     pki: str = ""
@@ -111,25 +104,28 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 @dataclass(frozen=True)
 class Inventory:
-    """A fleet's inventory that has been checked, its paths resolved."""
+    """A fleet's inventory that has been checked, its paths and the addresses of its brokers resolved."""
 
     fleet: str
     devices: Mapping[str, Device]
-    broker: BrokerPlace
+    brokers: tuple[BrokerPlace, ...]
     sources: Mapping[str, Place]
     known_hosts: KnownHosts
     pki: Path | None
 
-    @property
-    def broker_host(self) -> str:
-        """Where the devices find the broker."""
-        return self.broker.address or self.devices[self.broker.device].address
+    def broker_on(self, device: str) -> BrokerPlace | None:
+        """Return the broker that a device carries, if it does."""
+        return next((each for each in self.brokers if each.device == device), None)
 
     @property
-    def broker_url(self) -> str:
-        """The broker's URL in every agent's configuration."""
-        host = f"[{self.broker_host}]" if ":" in self.broker_host else self.broker_host
-        return f"{'mqtts' if self.pki else 'mqtt'}://{host}:{self.broker.port}"
+    def broker_hosts(self) -> tuple[str, ...]:
+        """Where the devices find the brokers."""
+        return tuple(each.address for each in self.brokers)
+
+    @property
+    def broker_urls(self) -> tuple[str, ...]:
+        """The brokers' URLs in every agent's configuration, in the order of choice."""
+        return tuple(str(BrokerUrl(each.address, each.port, self.pki is not None)) for each in self.brokers)
 
     def sensors_on(self, device: str) -> dict[str, Place]:
         """Return the sensors that this device has samples of."""
@@ -173,6 +169,12 @@ class Inventory:
             raise InventoryError(f"{what}; the bundle has no node {unknown}" if unknown else what)
         if extra := sorted(carried - manifest.nodes.keys()):
             raise InventoryError(f"the bundle has no node {', '.join(extra)}: it has {', '.join(manifest.nodes)}")
+        first, *others = self.brokers
+        if others and self.devices[first.device].node == manifest.sink:
+            raise InventoryError(
+                f"the first of several brokers is on {first.device}, the sink's device: after a power cut it would "
+                "be alone there: put it last"
+            )
         if extra := sorted(self.sources.keys() - manifest.sensors.keys()):
             raise InventoryError(f"the bundle has no sensor {', '.join(extra)}: it has {', '.join(manifest.sensors)}")
 
@@ -203,7 +205,7 @@ def load_inventory(path: Path) -> Inventory:
     return Inventory(
         fleet=file.fleet,
         devices=devices,
-        broker=file.broker,
+        brokers=resolved(file.broker, _addresses(devices)),
         sources={name: _source_resolved(path, each) for name, each in file.sources.items()},
         known_hosts=KnownHosts(known_hosts, _shared(devices.values())),
         pki=Path(_resolved(path, file.pki)) if file.pki else None,
@@ -262,16 +264,20 @@ def require_sound(path: Path, file: File) -> None:
         if device.node in carrier:
             raise InventoryError(f"{path}: {carrier[device.node]} and {name} both carry node {device.node}")
         carrier[device.node] = name
-    wanted = {"broker": file.broker.device, **{f"sources.{name}": each.device for name, each in file.sources.items()}}
+    wanted = {where: each.device for where, each in named(file.broker).items()}
+    wanted |= {f"sources.{name}": each.device for name, each in file.sources.items()}
     for where, name in wanted.items():
         if name not in file.devices:
             raise InventoryError(f"{path}: {where}.device is {name!r}, and there is no [devices.{name}]")
-    if file.broker.address:
-        require_host(file.broker.address, f"{path}: broker.address")
+    require_brokers(path, file.broker, _addresses(file.devices))
     require_sources(path, file.sources)
     places = [(device.place, device.jump_place) for device in file.devices.values()]
     if twice := [each for each in file.devices.values() if places.count((each.place, each.jump_place)) > 1]:
         raise InventoryError(f"{path}: two devices have the address {twice[0].address} port {twice[0].port}")
+
+
+def _addresses(devices: Mapping[str, Device]) -> dict[str, str]:
+    return {name: each.address for name, each in devices.items()}
 
 
 def _shared(devices: Collection[Device]) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """A first inventory, as `fogguard provision init` writes it: a device for each node of a bundle."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,8 +8,9 @@ import msgspec
 import tomli_w
 
 from edge_agent.bundle import Manifest
+from provisioning.carriers import BrokerPlace
 from provisioning.hosts import Login
-from provisioning.inventory import BrokerPlace, Device, File, InventoryError, require_sound
+from provisioning.inventory import Device, File, InventoryError, require_sound
 from provisioning.pki import write_whole
 from provisioning.places import Place
 
@@ -17,8 +18,11 @@ _PLAIN_PORT: Final = 1883
 _TLS_PORT: Final = 8883
 
 
-def new_file(fleet: str, devices: Mapping[str, Login], broker: str, key: str, pki: str, manifest: Manifest) -> File:
-    """Return an inventory in which each node of the bundle has a device of its own name."""
+def new_file(
+    fleet: str, devices: Mapping[str, Login], carriers: Sequence[str], key: str, pki: str, manifest: Manifest
+) -> File:
+    """Return an inventory in which each node of the bundle has a device of its own name, and `carriers` a broker."""
+    brokers = tuple(BrokerPlace(device=each, port=_TLS_PORT if pki else _PLAIN_PORT) for each in carriers)
     sensors = {name: next(n for n, sources in manifest.inputs.items() if name in sources) for name in manifest.sensors}
     places = {
         name: Device(address=login.host, port=login.port, user=login.user, key=key, node=_node(name, manifest))
@@ -26,7 +30,7 @@ def new_file(fleet: str, devices: Mapping[str, Login], broker: str, key: str, pk
     }
     return File(
         fleet=fleet,
-        broker=BrokerPlace(device=broker, port=_TLS_PORT if pki else _PLAIN_PORT),
+        broker=brokers[0] if len(brokers) == 1 else brokers,
         devices=places,
         pki=pki,
         sources={name: Place(device=node, kind="replay") for name, node in sensors.items() if node in places},

@@ -84,7 +84,7 @@ def plan(facts: Facts, wanted: Wanted) -> tuple[Step, ...]:
     if started := tuple(name for name in wanted.sensors if _why_sensor(name, facts, steps, changed)):
         steps.append(Step(name="sensors", why=_why_sensor(started[0], facts, steps, changed), names=started))
     if retired := _retired(facts, wanted):
-        steps.append(Step(name="retire", why="the inventory gives it to another device", names=retired))
+        steps.append(Step(name="retire", why="the inventory has it here no longer", names=retired))
     if rest := (*_left_over(facts, wanted), *stale):
         steps.append(Step(name="tidy", why="no longer needed", names=tuple(sorted(rest))))
     return tuple(steps)

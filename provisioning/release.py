@@ -137,7 +137,7 @@ def _config(inventory: Inventory, node: str, service: str) -> Config:
         node=node,
         bundle=f"{OPT}/current/bundle",
         next="" if node in inventory.sources else f"{OPT}/next/bundle",
-        broker=inventory.broker_url,
+        broker=inventory.broker_urls,
         fleet=inventory.fleet,
         state=f"/var/lib/{state_of(service)}",
         tls=tls if inventory.pki else None,

@@ -30,7 +30,7 @@ from provisioning.facts import Facts
 from provisioning.plan import STAGED, Step, alike, plan
 from provisioning.room import room_of
 
-_SWITCHED: Final = frozenset({"broker", "switch", "abandon", "follow", "sensors", "retire"})
+_SWITCHED: Final = frozenset({"switch", "abandon", "follow", "sensors", "retire"})
 
 
 class Seen(NamedTuple):
@@ -81,6 +81,7 @@ def roll_out(crew: Crew, bundle: Bundle, seen: Mapping[str, Seen]) -> None:
     moves = {name: (each.facts.current, each.deployment.wanted.release) for name, each in ready.items() if each.goes_on}
     if moves and not exchange(crew, moves, bundle.manifest.sink):
         return
+    _take(crew, ready, {"broker"})  # all of them: an agent that is started anew goes to the first that answers
     _take(crew, ready, _SWITCHED)
     if culprits := ", ".join(sorted(name for name, error in crew.failed.items() if isinstance(error, StepFailed))):
         _go_back(crew, {name: found for name, found in ready.items() if name in old and found.switches}, culprits)

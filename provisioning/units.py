@@ -1,4 +1,4 @@
-"""What systemd runs on a device: the agent, and on one of them the broker, each with as few rights as it can live with.
+"""What systemd runs on a device: the agent, and on some a broker, each with as few rights as it can live with.
 
 Certificates and keys lie in folders named by their content, and the unit names that folder: so one rename of the unit
 changes them all. systemd hands them to the service as credentials; no other process but root's can read them.
@@ -168,15 +168,14 @@ def _files_of(inventory: Inventory, node: str, service: str, *, has_power_chip: 
     return {**anchor, **_in(folder, secrets), unit_file(service): unit.encode()}
 
 
-def broker_files(inventory: Inventory, manifest: Manifest, mosquitto: str) -> Files:
-    """Return what lies in /etc for the broker, its unit last; raises PkiError if a certificate is not there."""
-    port, packet = inventory.broker.port, manifest.message_bytes
+def broker_files(inventory: Inventory, manifest: Manifest, mosquitto: str, port: int) -> Files:
+    """Return what lies in /etc for a broker, its unit last; raises PkiError if a certificate is not there."""
     secrets: Files = {}
     config = render_open(EVERYWHERE, port)
     if inventory.pki:
         secrets = {name: _read(inventory.pki, name) for name in (CA, CERTIFICATE, KEY)}
         secrets[ACL] = render_acl(access_of(manifest, inventory.fleet, inventory.heard)).encode()
-        config = render_secure(EVERYWHERE, port, packet, _BROKER_CREDENTIALS)
+        config = render_secure(EVERYWHERE, port, manifest.message_bytes, _BROKER_CREDENTIALS)
     folder = _folder("broker", {**secrets, CONFIG: config.encode()})
     unit = _BROKER_UNIT.format(
         mosquitto=mosquitto,

@@ -13,7 +13,7 @@ def examine_certificates(inventory: Inventory, device: str, now: datetime.dateti
     """Return what is to be said of each certificate that `device` has or is to get; nothing without certificates."""
     if inventory.pki is None:
         return []
-    names = [CA, *([BROKER] if inventory.broker.device == device else []), *inventory.members(device)]
+    names = [CA, *([BROKER] if inventory.broker_on(device) else []), *inventory.members(device)]
     return [_examine(inventory.pki / f"{name}.crt", now) for name in names]
 
 

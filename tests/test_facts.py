@@ -50,12 +50,15 @@ def test_what_a_device_says_is_understood(file):
 
 
 def test_this_machine_is_understood():
-    done = subprocess.run(["sh", "-c", SCRIPT, "facts", "127.0.0.1", "1"], capture_output=True, text=True, check=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        brokers = ("127.0.0.1", str(listener.getsockname()[1]), "127.0.0.1", "1")
+        script = ["sh", "-c", SCRIPT, "facts", "0", *brokers]
+        done = subprocess.run(script, capture_output=True, text=True, check=True)
     facts = parse_facts(done.stdout)
     assert done.stderr == ""
     assert facts.memory_mb > 0
     assert facts.glibc
-    assert facts.is_broker_reachable is False
+    assert facts.unreachable == ("127.0.0.1 port 1",)
 
 
 @pytest.mark.parametrize(
@@ -121,10 +124,24 @@ def test_whoever_has_the_broker_s_port_already_is_told_unless_it_is_the_fleet_s_
 def test_who_listens_on_the_broker_s_port_is_seen():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
-        done = subprocess.run(["sh", "-c", SCRIPT, "facts", "", port], capture_output=True, text=True, check=True)
+        done = subprocess.run(["sh", "-c", SCRIPT, "facts", port], capture_output=True, text=True, check=True)
         own = Path("/proc/self/comm").read_text().strip()
         assert [each.process for each in parse_facts(done.stdout).listening] == [own]
     assert done.stderr == ""
+
+
+def test_a_device_with_an_agent_says_which_broker_it_does_not_reach():
+    text = said("composed-pi4-bookworm") + "\n@@ unreachable\n10.0.0.9 port 8883\n"
+    assert summary(text)["findings"] == summary(said("composed-pi4-bookworm"))["findings"]
+    there = summary(text.replace("@@ current\n", "@@ current\nreleases/one\n", 1))
+    assert "note: broker: no broker answers it at 10.0.0.9 port 8883" in there["findings"]
+
+
+def test_the_broker_where_an_agent_is_is_what_it_told_systemd():
+    text = said("composed-pi4-bookworm")
+    for status, at in (("bundle 0a, at mqtts://[fd00::9]:8883, look 2", "mqtts://[fd00::9]:8883"), ("bundle 0a", "")):
+        told = parse_facts(text.replace("StatusText=", f"StatusText={status}", 1))
+        assert (told.services["fogguard-agent"].at, told.services["fogguard-broker"].at) == (at, "")
 
 
 def test_another_device_than_the_inventory_says_is_unfit():

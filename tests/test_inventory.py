@@ -3,7 +3,6 @@
 import pytest
 
 from broker.errors import FogError
-from provisioning import inventory
 from provisioning.hosts import HostError, Login
 from provisioning.inventory import InventoryError, load_inventory
 from provisioning.new_inventory import new_file, write_inventory
@@ -43,8 +42,56 @@ def test_paths_are_relative_to_the_file_and_the_broker_is_where_its_device_is(wr
     assert found.devices["e1"].key == str(tmp_path / "keys/id")
     assert found.devices["cloud"].key == ""
     assert found.known_hosts.file == tmp_path / "known_hosts"
-    assert (found.pki, found.broker_url) == (tmp_path / "pki", "mqtts://10.0.0.9:1883")
-    assert load_inventory(written(GOOD)).broker_url == "mqtt://10.0.0.9:1883"
+    assert (found.pki, found.broker_urls) == (tmp_path / "pki", ("mqtts://10.0.0.9:1883",))
+    assert load_inventory(written(GOOD)).broker_urls == ("mqtt://10.0.0.9:1883",)
+
+
+ONE = """[broker]
+device = "cloud"
+port = 1883
+"""
+TWO = """[[broker]]
+device = "e1"
+port = 1884
+[[broker]]
+device = "cloud"
+port = 1883
+address = "fd00::9"
+"""
+
+
+def test_several_brokers_stand_in_the_order_of_choice_each_on_its_device(written):
+    found = load_inventory(written(GOOD.replace(ONE, TWO)))
+    assert found.broker_urls == ("mqtt://10.0.0.1:1884", "mqtt://[fd00::9]:1883")
+    assert found.broker_hosts == ("10.0.0.1", "fd00::9")
+    assert [found.broker_on(name) for name in ("e1", "cloud")] == list(found.brokers)
+    lone = load_inventory(written(GOOD.replace(ONE, TWO.partition('[[broker]]\ndevice = "cloud"')[0])))
+    assert (lone.broker_urls, lone.broker_on("cloud")) == (("mqtt://10.0.0.1:1884",), None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (TWO, "", "missing required field `broker`"),
+        (TWO, "broker = []\n", r"fleet\.toml: broker is empty: write \[broker\] with device"),
+        (TWO, 'broker = "cloud"\n', r"Expected `object \| array`, got `str` - at `\$\.broker`"),
+        ('device = "e1"', 'device = "sky"', r"broker\[0\]\.device is 'sky', and there is no \[devices\.sky\]"),
+        ('device = "e1"', 'device = "cloud"', "cloud carries two brokers: give each a device of its own"),
+        ("port = 1883", "prt = 1883", r"unknown field `prt` - at `\$\.broker\[1\]`"),
+        ("port = 1884", "port = 0", r"Expected `int` >= 1 - at `\$\.broker\[0\]\.port`"),
+        ('"fd00::9"', '"[fd00::9]"', r"broker\[1\]\.address '\[fd00::9\]': .*without brackets"),
+        (
+            'port = 1883\naddress = "fd00::9"',
+            'port = 1884\naddress = "10.0.0.1"',
+            r"two brokers have .*1 port 1884: ch",
+        ),
+    ],
+)
+def test_brokers_that_cannot_be_are_one_sentence(written, old, new, sentence):
+    assert old in TWO
+    top, rest = GOOD.split(ONE)
+    with pytest.raises(FogError, match=sentence):
+        load_inventory(written(top + TWO.replace(old, new, 1) + rest))
 
 
 @pytest.mark.parametrize(
@@ -157,14 +204,18 @@ def test_what_init_writes_is_read_again_and_fits_the_bundle(tmp_path, bundle):
     nodes = bundle.manifest.nodes
     logins = {node: Login("pi", f"10.0.0.{position}", 22) for position, node in enumerate(nodes, 1)}
     file = tmp_path / "fleet.toml"
-    write_inventory(file, new_file("house", logins, "cloud", "", "pki", bundle.manifest))
+    write_inventory(file, new_file("house", logins, ["cloud"], "", "pki", bundle.manifest))
     found = load_inventory(file)
     found.require_fits(bundle.manifest)
     assert {device.node for device in found.devices.values()} == set(nodes)
-    assert found.broker == inventory.BrokerPlace(device="cloud", port=8883)
+    assert found.broker_urls == ("mqtts://10.0.0.4:8883",)
+    assert file.read_text().count("[broker]") == 1
     assert found.sources["iot"].device == "e1"
     with pytest.raises(InventoryError, match="is there already"):
-        write_inventory(file, new_file("house", logins, "cloud", "", "pki", bundle.manifest))
+        write_inventory(file, new_file("house", logins, ["cloud"], "", "pki", bundle.manifest))
+    several = tmp_path / "several.toml"
+    write_inventory(several, new_file("house", logins, ["f1", "cloud"], "", "", bundle.manifest))
+    assert [each.device for each in load_inventory(several).brokers] == ["f1", "cloud"]
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_device_may_carry_a_sensor_alone_and_open_what_its_groups_may(tmp_path
 
 def test_the_broker_lets_a_sensor_read_the_topic_of_its_source(tmp_path, bundle, keys):
     inventory = read(tmp_path, source("mqtt", 'topic = "plant/iot"'))
-    files = broker_files(inventory, bundle.manifest, "/usr/sbin/mosquitto")
+    files = broker_files(inventory, bundle.manifest, "/usr/sbin/mosquitto", 1883)
     (acl,) = (data.decode() for path, data in files.items() if path.endswith("/acl"))
     rules = {each.splitlines()[0]: each.splitlines()[1:] for each in acl.split("user ")[1:]}
     assert [name for name, lines in rules.items() if "topic read plant/iot" in lines] == ["iot"]

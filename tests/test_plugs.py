@@ -191,16 +191,29 @@ def test_the_broker_s_device_is_spared_but_its_agent_is_not(tmp_path):
     text = INVENTORY.format(port=1884, url="mqtt://10.0.0.2", plug=f"mqtts://10.0.0.2/{TASMOTA}")
     file.write_text(text.replace('device = "cloud"', 'device = "e1"', 1))
     place, order = place_of(inventory=file), ("f1", "f2", "e1")
-    assert place.carrier == "e1"
+    assert place.carriers == {"e1"}
     assert within_reach(place, "power", order) == ["f1"]
     assert within_reach(place, "cut", order) == ["f1", "f2"]
     assert within_reach(place, "kill", order) == list(order)
     require_reach(place, "stop", ["e1"], order, "choose masks")
-    for by, nodes, why in (("cut", ["f1", "e1"], "e1 carries the broker"), ("power", ["f2"], "name the plug of f2")):
+    for by, nodes, why in (
+        ("cut", ["f1", "e1"], "e1 is on a device with a broker"),
+        ("power", ["f2"], "name the plug of f2"),
+    ):
         with pytest.raises(FogError, match=f"{by}: {why}.*; or choose masks"):
             require_reach(place, by, nodes, order, "choose masks")
-    with pytest.raises(FogError, match="--by freeze: e1 carries the broker"):
+    with pytest.raises(FogError, match="--by freeze: e1 is on a device with a broker"):
         within_reach(place, "freeze", ["e1"])
+
+
+def test_several_brokers_are_all_named_and_their_devices_all_spared(tmp_path):
+    file = tmp_path / "fleet.toml"
+    text = INVENTORY.format(port=1884, url="mqtt://10.0.0.2", plug=f"mqtts://10.0.0.2/{TASMOTA}")
+    second = '[[broker]]\ndevice = "f1"\nport = 1885\n'
+    file.write_text(text.replace("[broker]", "[[broker]]").replace("[devices.cloud]", f"{second}[devices.cloud]"))
+    place = place_of(inventory=file)
+    assert place.broker == "mqtt://127.0.0.1:1884,mqtt://127.0.0.2:1885"
+    assert within_reach(place, "cut", ("f1", "f2", "e1")) == ["f2", "e1"]
 
 
 @pytest.mark.slow

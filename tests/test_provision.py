@@ -27,7 +27,7 @@ from benchmarks.switching import predict
 from broker.link import Link
 from broker.tls import files_of
 from broker.topics import Topics
-from broker.url import parse_url, parse_urls
+from broker.url import parse_url
 from edge_agent.bundle import MANIFEST, load
 from export.heldout import held_out_for_bundle
 from provisioning import pki
@@ -129,8 +129,8 @@ def fleet(tmp_path_factory, bundle):
         with uplink():
             file = folder / "fleet.toml"
             file.write_text(file.read_text().replace("[broker]", 'pki = "pki"\n\n[broker]', 1))
-            host = load_inventory(file).broker_host
-            pki.init(folder / "pki", NAME, bundle.manifest.names, [host])
+            hosts = [device.address for device in load_inventory(file).devices.values()]
+            pki.init(folder / "pki", NAME, bundle.manifest.names, hosts)
             wheelhouse(Target("3.11", os.uname().machine), lambda what: None)
             found = Fleet(folder, bundle)
             found.shell("cloud", "DEBIAN_FRONTEND=noninteractive apt-get purge -qq --yes --auto-remove mosquitto")
@@ -189,7 +189,7 @@ def test_services_have_few_rights_and_keys_are_roots_alone(fleet):
         assert fleet.shell("cloud", f"stat -c %U /proc/$(systemctl show -p MainPID --value {unit})") != "root"
     assert fleet.shell("cloud", "find /etc/fogguard -name '*.key' ! -perm 600") == ""
     ports = fleet.shell("cloud", "ss -ltnH | awk '{print $4}' | sed 's/.*://' | sort -u").split()
-    assert set(ports) == {"22", str(load_inventory(fleet.file).broker.port)}  # on IPv4 and IPv6, and no other
+    assert set(ports) == {"22", str(load_inventory(fleet.file).brokers[0].port)}  # on IPv4 and IPv6, and no other
 
 
 def test_other_weights_are_one_release_on_each_device(fleet, other):
@@ -214,8 +214,8 @@ def fed(fleet, *bundles):
     """The fleet under load; it may go over between these bundles, the first of which runs. Yields the driver."""
     inventory = load_inventory(fleet.file)
     held_out = held_out_for_bundle(bundles[0])
-    broker, tls = parse_url(inventory.broker_url), files_of(fleet.folder / "pki", "feeder")
-    with Driver([broker], NAME, bundles[0], held_out.raw, rate=RATE, window=64, tls=tls) as driver:
+    brokers, tls = [*map(parse_url, inventory.broker_urls)], files_of(fleet.folder / "pki", "feeder")
+    with Driver(brokers, NAME, bundles[0], held_out.raw, rate=RATE, window=64, tls=tls) as driver:
         for each in bundles[1:]:
             driver.feed.expect(each)
         driver.wait_for(bundles[0].manifest.nodes)
@@ -326,7 +326,7 @@ def test_an_agent_that_refuses_what_all_are_about_to_run_lets_all_go_back_and_no
 def test_an_agent_that_hangs_is_ended_by_its_watchdog_which_tells_the_fleet_why(fleet):
     told = []
     fleet.provision("apply", fleet.bundle.path)
-    (url,) = parse_urls(load_inventory(fleet.file).broker_url)
+    url = parse_url(*load_inventory(fleet.file).broker_urls)
     tls = files_of(fleet.folder / "pki", "watcher")
     hear = lambda _topic, payload: told.append(json.loads(payload))  # noqa: E731
     with Link(url, "watcher", subscriptions=[(Topics(NAME).status("f1"), 1)], on_message=hear, tls=tls) as link:
@@ -349,7 +349,7 @@ def test_a_sensor_beside_a_node_feeds_the_fleet_also_when_that_node_is_down(flee
     exposure = fleet.shell("e1", "systemd-analyze security --no-pager fogguard-sensor-iot | tail -n 1")
     assert float(re.search(r"service: ([\d.]+)", exposure)[1]) <= 2.0, exposure
     line = ",".join(["0.5"] * 36)
-    (url,) = parse_urls(load_inventory(fleet.file).broker_url)
+    url = parse_url(*load_inventory(fleet.file).broker_urls)
     tls = files_of(fleet.folder / "pki", "watcher")
     hear = lambda _topic, payload: answers.append(json.loads(payload))  # noqa: E731
     with Link(url, "watcher", subscriptions=[(Topics(NAME).result, 0)], on_message=hear, tls=tls) as link:

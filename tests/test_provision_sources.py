@@ -76,7 +76,7 @@ class Listener:
     def __init__(self, fleet):
         self.steps, self.answers = [], {}
         topics = [(TOPICS.step, 0), (TOPICS.result, 0)]
-        url, tls = parse_url(load_inventory(fleet.file).broker_url), files_of(fleet.folder / "pki", "watcher")
+        url, tls = parse_url(*load_inventory(fleet.file).broker_urls), files_of(fleet.folder / "pki", "watcher")
         self.link = Link(url, "watcher", subscriptions=topics, on_message=self._hear, tls=tls)
 
     def _hear(self, topic, payload):

@@ -16,11 +16,12 @@ from edge_agent.config import load_config
 from edge_agent.selftest import self_test
 from edge_agent.signature import SignatureRefused
 from provisioning import pki
+from provisioning.carriers import BrokerPlace
 from provisioning.certificates import PkiError
 from provisioning.deployment import deployment_of, load_for
 from provisioning.facts import parse_facts
 from provisioning.hosts import KnownHosts
-from provisioning.inventory import BrokerPlace, Device, Inventory, InventoryError
+from provisioning.inventory import Device, Inventory, InventoryError
 from provisioning.release import release_of
 from provisioning.signing import sign_bundle
 from provisioning.units import agent_files, broker_files, mode_of
@@ -38,9 +39,8 @@ def inventory(keys, bundle):
         node: Device(address=f"10.0.0.{i}", user="pi", node=node) for i, node in enumerate(bundle.manifest.nodes)
     }
     devices["broker"] = Device(address="10.0.0.9", user="pi")
-    return Inventory(
-        "house", devices, BrokerPlace(device="broker", port=8883), {}, KnownHosts(keys / "known_hosts"), keys
-    )
+    brokers = (BrokerPlace(device="broker", port=8883, address="10.0.0.9"),)
+    return Inventory("house", devices, brokers, {}, KnownHosts(keys / "known_hosts"), keys)
 
 
 def unpacked(release, folder):
@@ -113,9 +113,10 @@ def test_certificates_of_another_fleet_of_another_broker_and_expired_ones_are_re
         load_for(replace(inventory, fleet="home"), bundle_copy)
     with pytest.raises(PkiError, match=r"/none is not there: make it with `fogguard pki init .*/none --fleet house"):
         load_for(replace(inventory, pki=keys / "none"), bundle_copy)
-    moved = replace(inventory, broker=BrokerPlace(device="broker", port=8883, address="10.0.0.77"))
-    with pytest.raises(PkiError, match=r"broker\.crt is not for 10\.0\.0\.77: remove it, and run `fogguard pki init"):
-        load_for(moved, bundle_copy)
+    more = (BrokerPlace(device="cloud", port=8883, address=address) for address in ("10.0.0.77", "10.0.0.78"))
+    sentence = r"is not for 10\.0\.0\.77, 10\.0\.0\.78: remove it, .* --host 10\.0\.0\.9 --host 10\.0\.0\.77 --host 10"
+    with pytest.raises(PkiError, match=sentence):
+        load_for(replace(inventory, brokers=(*inventory.brokers, *more)), bundle_copy)
     monkeypatch.setattr(certificates, "_LEAF_DAYS", -1)
     (keys / "f1.crt").unlink()
     pki.init(keys, "house", load(bundle_copy).manifest.names, ["10.0.0.9"])
@@ -131,8 +132,17 @@ def test_an_inventory_that_lacks_a_node_is_refused(bundle, inventory):
         load_for(replace(inventory, devices=few, pki=None), bundle.path)
 
 
+def test_a_list_of_brokers_does_not_begin_on_the_sinks_device(bundle, inventory):
+    from dataclasses import replace
+
+    last = replace(inventory, brokers=(*inventory.brokers, BrokerPlace(device="cloud", port=8883, address="10.0.0.3")))
+    last.require_fits(bundle.manifest)
+    with pytest.raises(InventoryError, match=r"first of several brokers is on cloud, the sink's device: .*put it last"):
+        replace(last, brokers=last.brokers[::-1]).require_fits(bundle.manifest)
+
+
 def test_keys_are_roots_alone_and_units_name_where_they_lie(bundle, inventory):
-    files = {**agent_files(inventory, "f1"), **broker_files(inventory, bundle.manifest, "/usr/sbin/mosquitto")}
+    files = {**agent_files(inventory, "f1"), **broker_files(inventory, bundle.manifest, "/usr/sbin/mosquitto", 8883)}
     secret = [path for path in files if mode_of(path) == 0o600]
     assert sorted(path.rsplit("/", 1)[1] for path in secret) == ["acl", "broker.key", "f1.key"]
     for service in ("agent", "broker"):
@@ -141,6 +151,25 @@ def test_keys_are_roots_alone_and_units_name_where_they_lie(bundle, inventory):
         assert named
         assert set(named) <= files.keys()
         assert list(files).index(f"/etc/systemd/system/fogguard-{service}.service") > max(map(list(files).index, named))
+
+
+def test_each_device_that_carries_a_broker_gets_one_at_its_own_port_and_agents_know_all(bundle, inventory):
+    from dataclasses import replace
+
+    second = BrokerPlace(device="f1", port=8884, address="10.0.0.2")
+    both = replace(inventory, brokers=(*inventory.brokers, second))
+    facts = parse_facts((ROOT / "tests" / "facts" / "composed-pi4-bookworm.txt").read_text())
+    devices = {name: deployment_of(bundle, both, name, facts) for name in ("broker", "f1", "e1")}
+    assert {name: each.wanted.has_broker for name, each in devices.items()} == {"broker": True, "f1": True, "e1": False}
+    configs = [
+        text for each in devices.values() for name, text in each.files.items() if name.endswith("mosquitto.conf")
+    ]
+    assert [b"listener 8883" in text for text in configs] == [True, False]
+    assert [b"listener 8884" in text for text in configs] == [False, True]
+    told = json.loads(devices["e1"].release.files["agent.json"])
+    assert told["broker"] == ["mqtts://10.0.0.9:8883", "mqtts://10.0.0.2:8884"]
+    alone = deployment_of(bundle, inventory, "e1", facts).wanted
+    assert alone.base != devices["e1"].wanted.base  # so all agents are started anew when a broker is added
 
 
 def test_a_renewed_certificate_is_another_folder_and_the_same_release(bundle, inventory, keys):

@@ -5,9 +5,10 @@ import datetime
 import pytest
 
 from provisioning import pki
+from provisioning.carriers import BrokerPlace
 from provisioning.certificates import now
 from provisioning.hosts import KnownHosts
-from provisioning.inventory import BrokerPlace, Device, Inventory
+from provisioning.inventory import Device, Inventory
 from provisioning.places import Place
 from provisioning.validity import examine_certificates
 
@@ -22,7 +23,7 @@ YEAR = datetime.timedelta(days=365)
 @pytest.fixture
 def inventory(tmp_path):
     return Inventory(
-        "house", DEVICES, BrokerPlace(device="cloud", port=8883), SOURCES, KnownHosts(tmp_path / "known"), tmp_path
+        "house", DEVICES, (BrokerPlace(device="cloud", port=8883),), SOURCES, KnownHosts(tmp_path / "known"), tmp_path
     )
 
 

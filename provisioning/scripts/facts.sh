@@ -1,5 +1,6 @@
 # Everything fogguard asks of a device, in one round trip. Changes nothing, and needs no Python.
-# $1 broker's host, $2 its port. Each section begins with "@@ name" and is raw: facts.py takes it apart.
+# $1 the port of the broker that it carries, or 0; then host and port of each broker of the fleet.
+# Each section begins with "@@ name" and is raw: facts.py takes it apart.
 section() { echo "@@ $1"; }
 
 section uid; id -u
@@ -33,12 +34,17 @@ print(sys.executable, "%d.%d" % sys.version_info[:2], sysconfig.get_config_var("
 done
 
 section mosquitto; PATH=$PATH:/usr/sbin:/usr/local/sbin command -v mosquitto
-section broker
-if [ -n "$1" ]; then timeout 2 bash -c 'exec 3<> "/dev/tcp/$0/$1"' "$1" "$2" 2> /dev/null && echo yes || echo no; fi
 section listening # on that port here: each by its process and, if it is a service, by its unit
-for pid in $(ss -Hltnp "sport = :${2:-0}" 2> /dev/null | grep -o 'pid=[0-9]*' | cut -d = -f 2 | sort -u); do
+for pid in $(ss -Hltnp "sport = :${1:-0}" 2> /dev/null | grep -o 'pid=[0-9]*' | cut -d = -f 2 | sort -u); do
   echo "$(cat /proc/$pid/comm) $(grep -o '[^/]*\.service$' /proc/$pid/cgroup | head -n 1)"
 done 2> /dev/null
+
+section unreachable
+while [ $# -gt 2 ]; do
+  timeout 2 bash -c 'exec 3<> "/dev/tcp/$0/$1"' "$2" "$3" 2> /dev/null || echo "$2 port $3" &
+  shift 2
+done
+wait
 
 section current; readlink /opt/fogguard/current 2> /dev/null
 section previous; readlink /opt/fogguard/previous 2> /dev/null
