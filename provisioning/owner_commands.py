@@ -1,16 +1,17 @@
 """What a fleet's owner does: `fogguard pki`, `sign` and `ask`; each imports what it needs when it is used."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
-from benchmarks.options import BundlePath, Json, TlsFolder, require_writable, write
+from benchmarks.options import BundlePath, FleetBroker, InventoryFile, Json, TlsFolder, require_writable, write
 from broker.errors import FogError
+from broker.tls import Tls, files_of
+from broker.topics import require_name
+from broker.url import BrokerUrl, parse_urls
 
-Brokers = Annotated[
-    str, typer.Option(help="mqtt://HOST:PORT, or mqtts:// for TLS; several with commas, in the agents' order.")
-]
+_HERE: Final = "mqtt://127.0.0.1:1883"
 owner = typer.Typer()
 pki = typer.Typer(no_args_is_help=True, help="Make the certificates and keys of a fleet.")
 owner.add_typer(pki, name="pki")
@@ -62,10 +63,25 @@ def pki_init(
     write(json, msgspec.to_builtins(found))
 
 
-@owner.command(epilog="Example: fogguard ask f1 metrics --broker mqtts://broker.local --fleet house --tls pki")
+def _fleet(
+    broker: str | None, name: str | None, tls: Path | None, inventory: Path | None
+) -> tuple[list[BrokerUrl], str, Tls | None]:
+    """Return a fleet's brokers, name and operator's certificate: the inventory's, where no option names another."""
+    from provisioning.pki import OPERATOR
+
+    if inventory:
+        from provisioning.inventory import load_inventory
+
+        known = load_inventory(inventory)
+        broker, name, tls = broker or ",".join(known.broker_urls), name or known.fleet, tls or known.pki
+    if not name:
+        raise FogError("name the fleet with --fleet NAME, or --inventory fleet.toml")
+    return parse_urls(broker or _HERE), require_name(name, "fleet"), files_of(tls, OPERATOR) if tls else None
+
+
+@owner.command(epilog="Example: fogguard ask f1 metrics --inventory fleet.toml")
 def ask(
     node: Annotated[str, typer.Argument(help="Which node, or all.")],
-    fleet: Annotated[str, typer.Option(help="The fleet's name.")],
     command: Annotated[
         Literal["ping", "metrics", "trace", "host", "speed", "probe", "return"],
         typer.Argument(
@@ -74,7 +90,9 @@ def ask(
             "first broker; probe: would it let you in?"
         ),
     ] = "ping",
-    broker: Brokers = "mqtt://127.0.0.1:1883",
+    fleet: Annotated[str | None, typer.Option(help="The fleet's name.")] = None,
+    broker: FleetBroker = None,
+    inventory: InventoryFile = None,
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:
@@ -84,68 +102,61 @@ def ask(
     import msgspec
 
     from benchmarks.terminal import results
-    from broker.tls import files_of
-    from broker.topics import require_name
-    from broker.url import parse_urls
     from provisioning import asking
-    from provisioning.pki import OPERATOR
 
     require_writable(json)
     require_name(node, "node")
-    require_name(fleet, "fleet")
-    urls, files = parse_urls(broker), files_of(tls, OPERATOR) if tls else None
+    urls, name, files = _fleet(broker, fleet, tls, inventory)
     began_s = time.monotonic()
     if node != "all" and len(urls) == 1 and command != "return":
-        replies = asking.ask(urls[0], fleet, [node], command, files)
+        replies = asking.ask(urls[0], name, [node], command, files)
     else:
-        found = asking.find(urls, fleet, files)
+        found = asking.find(urls, name, files)
         if node != "all" and node not in found:
-            raise asking.NoReply(f"{node} of fleet {fleet} is not online at {broker}: {', '.join(found)} are")
+            where = ", ".join(map(str, urls))
+            raise asking.NoReply(f"{node} of fleet {name} is not online at {where}: {', '.join(found)} are")
         places = found if node == "all" else {node: found[node]}
         if command == "return":
-            replies = asking.bring_back(places, urls[0], fleet, files)
+            replies = asking.bring_back(places, urls[0], name, files)
             stayed = [each for each in places if each not in replies]
             results.print(f"{len(replies)} came back to {urls[0]}, {len(stayed)} were there")
         else:
-            replies = asking.ask_wherever(places, fleet, command, files)
+            replies = asking.ask_wherever(places, name, command, files)
     seconds = time.monotonic() - began_s
-    for name, reply in replies.items():
-        results.print(f"{name}: epoch {reply.epoch}, bundle {reply.bundle}, at {reply.broker}", soft_wrap=True)
+    for each, reply in replies.items():
+        results.print(f"{each}: epoch {reply.epoch}, bundle {reply.bundle}, at {reply.broker}", soft_wrap=True)
         if reply.refusal:
-            results.print(f"{name}: cannot go back: {reply.refusal}", soft_wrap=True)
+            results.print(f"{each}: cannot go back: {reply.refusal}", soft_wrap=True)
         if reply.infer_ms:
-            results.print(f"{name}: {reply.infer_ms:.3f} ms an inference", soft_wrap=True)
+            results.print(f"{each}: {reply.infer_ms:.3f} ms an inference", soft_wrap=True)
         for told in filter(None, (reply.metrics, reply.trace, reply.host)):
             results.print_json(msgspec.json.encode(told).decode())
     results.print(f"answered within {1e3 * seconds:.0f} ms")
-    every = {name: msgspec.to_builtins(reply) for name, reply in replies.items()}
+    every = {each: msgspec.to_builtins(reply) for each, reply in replies.items()}
     write(json, {**every.get(node, {"nodes": every}), "seconds": seconds})
 
 
-@owner.command(epilog="Example: fogguard deadlines bundle --broker mqtt://broker.local --json deadlines.json")
+@owner.command(epilog="Example: fogguard deadlines bundle --inventory fleet.toml --json deadlines.json")
 def deadlines(
     bundle: BundlePath,
     fleet: Annotated[str | None, typer.Option(help="The fleet's name. (default: the bundle's)")] = None,
     margin: Annotated[float, typer.Option(help="How many times the 99th percentile a hop may take.", min=1)] = 4.0,
-    broker: Brokers = "mqtt://127.0.0.1:1883",
+    broker: FleetBroker = None,
+    inventory: InventoryFile = None,
     tls: TlsFolder = None,
     json: Json = None,
 ) -> None:
     """Derive each node's deadline from what a running fleet measured; `fogguard export --deadlines` takes the file."""
     from benchmarks.terminal import print_table
-    from broker.tls import files_of
-    from broker.topics import require_name
-    from broker.url import parse_urls
     from edge_agent.bundle import load
     from provisioning import asking
     from provisioning.deadlines import derive
-    from provisioning.pki import OPERATOR
 
     require_writable(json)
     loaded = load(bundle)
-    manifest, name = loaded.manifest, fleet or loaded.manifest.name
-    require_name(name, "fleet")
-    urls, files = parse_urls(broker), files_of(tls, OPERATOR) if tls else None
+    manifest = loaded.manifest
+    named = fleet or (None if inventory else manifest.name)
+    urls, name, files = _fleet(broker, named, tls, inventory)
     places = asking.find(urls, name, files)
     absent = [node for node in manifest.nodes if node not in places]
     if absent:

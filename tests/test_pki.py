@@ -135,6 +135,7 @@ def test_another_fleet_and_another_host_are_refused(folder):
         ("ask f1 --fleet house --tls p --broker mqtts://127.0.0.1:9", "p holds no ca.crt: make it with"),
         ("ask f1 --fleet house --broker mqtt://127.0.0.1:9", "no broker answers at mqtt://127.0.0.1:9"),
         ("ask a/b --fleet house", "node 'a/b': use letters"),
+        ("ask f1", "name the fleet with --fleet NAME, or --inventory fleet.toml"),
         ("run nowhere --tls p", "--tls is for agents that run elsewhere: add --external"),
     ],
 )
