@@ -9,13 +9,14 @@ from support import command
 
 from broker.errors import FogError
 from export.spec import load_spec, tomllib
+from provisioning.inventory import load_inventory
 from provisioning.lab import programs, store
 from provisioning.lab.layout import MAX_DEVICES, new_lab
 from provisioning.lab.machine import Places, boot_command, cable_commands, seeds
 
 
-def lab_of(what=2, name="lab", arch=("amd64",), fleet="/nowhere/fleet.toml"):
-    return new_lab(what, name, "bookworm", arch, fleet)
+def lab_of(what=2, name="lab", arch=("amd64",), fleet="/nowhere/fleet.toml", brokers=()):
+    return new_lab(what, name, "bookworm", arch, fleet, brokers)
 
 
 def test_each_node_of_a_specification_gets_a_device_in_its_tier():
@@ -26,7 +27,18 @@ def test_each_node_of_a_specification_gets_a_device_in_its_tier():
         "f1": ("f1", "fog"),
         "cloud": ("cloud", "cloud"),
     }
-    assert (lab.broker, lab.sources) == ("cloud", {"iot": "e1"})
+    assert (lab.brokers, lab.sources) == (("cloud",), {"iot": "e1"})
+
+
+def test_a_broker_is_on_a_device_of_a_node_or_on_one_more(tmp_path):
+    lab = lab_of(load_spec("watch"), fleet=str(tmp_path / "fleet.toml"), brokers=["hub", "cloud"])
+    assert [(device.name, device.node) for device in lab.devices][3:] == [("cloud", "cloud"), ("hub", "")]
+    store.write_fleet(lab, {device.name: "ssh-ed25519 AAAA" for device in lab.devices})
+    found = load_inventory(tmp_path / "fleet.toml")
+    assert found.broker_urls == ("mqtt://10.77.0.14:1883", "mqtt://10.77.0.13:1883")
+    assert lab_of(1, brokers=["d1", "d2"]).brokers == ("d1", "d2")
+    with pytest.raises(FogError, match="the hub: cannot be the name of a device"):
+        lab_of(brokers=["the hub"])
 
 
 def test_a_sensor_of_the_camera_network_is_on_the_node_that_hears_it():

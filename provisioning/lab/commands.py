@@ -30,6 +30,14 @@ def up(
     arch: Annotated[
         list[str] | None, typer.Option(help="amd64 or arm64 for all, DEVICE=arm64 for one. (default: as this machine)")
     ] = None,
+    broker: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="Which carries a broker, one more if it is no node's; repeatable, in the order of choice. "
+            "(default: the sink's)",
+        ),
+    ] = None,
     suite: Annotated[Literal["bookworm", "trixie"], typer.Option(help="Debian 12 or 13.")] = "bookworm",
     fleet: Annotated[Path, typer.Option(help="Write the inventory for `fogguard provision` here.")] = Path(
         "lab/fleet.toml"
@@ -47,14 +55,14 @@ def up(
     require_writable(json)
     chosen = int(what) if what.isdecimal() else load_spec(what)
     choices = [emulation.host_arch(), *(arch or [])]
-    wanted = layout.new_lab(chosen, name, suite, choices, str(fleet.absolute()))
+    wanted = layout.new_lab(chosen, name, suite, choices, str(fleet.absolute()), broker or ())
     there = store.find(name)
     start = time.monotonic()
     if there is None:
         devices.up(wanted, say)
     elif not there.whole:
         raise layout.LabError(f"lab {name} was left half made: `fogguard lab down --name {name}` removes it")
-    elif (there.devices, there.suite) != (wanted.devices, wanted.suite):
+    elif (there.devices, there.suite, there.brokers) != (wanted.devices, wanted.suite, wanted.brokers):
         names = ", ".join(device.name for device in there.devices)
         raise layout.LabError(f"lab {name} is up already, with {names}: take it down first, or choose another --name")
     else:

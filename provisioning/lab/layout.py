@@ -56,14 +56,15 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Lab(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A lab, as it is kept on disk from before the first thing of it is made until the last is gone.
 
-    `fleet` is the inventory that it writes, `sources` which device each sensor is on; `whole` says that `up` was done.
+    `fleet` is the inventory that it writes, `brokers` which devices carry one, in the order of choice, `sources` which
+    device each sensor is on; `whole` says that `up` was done.
     """
 
     name: str
     suite: Suite
     fleet: str
     devices: tuple[Device, ...]
-    broker: str
+    brokers: tuple[str, ...]
     sources: dict[str, str]
     whole: bool = False
 
@@ -84,26 +85,45 @@ class Lab(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         return found[0]
 
 
-def new_lab(what: int | Spec, name: str, suite: Suite, arch: Sequence[str], fleet: str) -> Lab:
-    """Return a lab of so many devices without a node, or of one for each node of a specification."""
+def new_lab(
+    what: int | Spec, name: str, suite: Suite, arch: Sequence[str], fleet: str, brokers: Sequence[str] = ()
+) -> Lab:
+    """Return a lab of so many devices without a node, or of one for each node of a specification.
+
+    `brokers` are the devices that carry one; those that are none of these are devices more.
+    """
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", name):
         raise LabError(f"--name {name}: use up to 20 small letters, digits and hyphens")
     if isinstance(what, int):
         names, tiers, sources = [f"d{position}" for position in range(1, what + 1)], dict[str, str](), dict[str, str]()
-        broker = "d1"
+        first = "d1"
     else:
         names, tiers, sources = list(what.nodes), _tiers(what), _sources(what)
-        broker = what.sink
+        first = what.sink
+    names = list(dict.fromkeys([*names, *brokers]))
     if not 1 <= len(names) <= MAX_DEVICES:
         raise LabError(f"a lab has 1 to {MAX_DEVICES} devices, not {len(names)}")
     if bad := next((each for each in names if not _HOST.fullmatch(each)), ""):
-        raise LabError(f"node {bad}: cannot be the name of a device: use up to 32 letters, digits and hyphens")
+        raise LabError(f"{bad}: cannot be the name of a device: use up to 32 letters, digits and hyphens")
     arches = _arches(names, arch)
     devices = tuple(
-        Device(name=each, position=position, arch=arches[each], node=each if tiers else "", tier=tiers.get(each, ""))
+        Device(
+            name=each,
+            position=position,
+            arch=arches[each],
+            node=each if each in tiers else "",
+            tier=tiers.get(each, ""),
+        )
         for position, each in enumerate(names, 1)
     )
-    return Lab(name=name, suite=suite, fleet=fleet, devices=devices, broker=broker, sources=sources)
+    return Lab(
+        name=name,
+        suite=suite,
+        fleet=fleet,
+        devices=devices,
+        brokers=tuple(dict.fromkeys(brokers)) or (first,),
+        sources=sources,
+    )
 
 
 def _tiers(spec: Spec) -> dict[str, str]:

@@ -95,10 +95,11 @@ def write_fleet(lab: Lab, host_keys: dict[str, str]) -> None:
         }
         for device in lab.devices
     }
+    carriers = [{"device": each, "port": PORT} for each in lab.brokers]
     inventory = {
         "fleet": lab.name,
         "known_hosts": KNOWN_HOSTS,
-        "broker": {"device": lab.broker, "port": PORT},
+        "broker": carriers[0] if len(carriers) == 1 else carriers,
         "devices": devices,
         "sources": {sensor: {"device": device, "kind": "replay"} for sensor, device in lab.sources.items()},
     }
