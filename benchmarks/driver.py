@@ -130,6 +130,11 @@ class Driver:
         """The broker where it is now."""
         return self._link.url
 
+    @property
+    def first(self) -> BrokerUrl:
+        """The broker where the fleet is to be."""
+        return self._link.first
+
     def wait(self, seconds: float) -> None:
         """Take in what comes, and feed nothing."""
         self._link.poll_until(lambda: False, seconds)

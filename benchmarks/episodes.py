@@ -15,6 +15,7 @@ from benchmarks.driver import FleetSilent
 from benchmarks.failover import Episode, Failover, Way, summary
 from benchmarks.fleet import Trial
 from benchmarks.hands import BROKER, Hands
+from benchmarks.homeward import bring_home
 from benchmarks.recording import StepRecord
 from benchmarks.scenario import Verb
 from benchmarks.told import Noticed
@@ -74,6 +75,7 @@ class Series:
     def run(self, times: int, told: Callable[[Failover], None], progress: Callable[[str], None]) -> Failover:
         """Let nodes fail `times` times in turn; `told` is called with all so far after each, `progress` with a line."""
         for turn in range(times):
+            self._go_home()
             node = self._nodes[turn % len(self._nodes)]
             episode = self._fail(node)
             self._episodes.append(episode)
@@ -83,7 +85,14 @@ class Series:
                 f"{self._way.name} {turn + 1}: {node} "
                 f"{f'sensed after {sensed} ms, ' if sensed else ''}all well again after {episode.back_ms:.0f} ms"
             )
+        self._go_home()
         return self.found()
+
+    def _go_home(self) -> None:
+        """Let a fleet that has gone to its next broker come back, for it is the first that fails."""
+        if self._way.at_broker and bring_home(self._driver, self._patience_s):
+            self._driver.begin("at the first broker", self._everyone)
+            self._normal()
 
     def found(self) -> Failover:
         """Return what is known so far."""

@@ -31,6 +31,7 @@ from broker.topics import Topics
 from broker.url import BrokerUrl, parse_urls
 from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, load
+from provisioning import asking
 from provisioning.local import LocalFleet
 
 FLEET: Final = "latency"
@@ -128,7 +129,7 @@ def measure_there(
     if strange := place.plugs.keys() - nodes.keys():
         raise FogError(f"{min(strange)} has a plug, and the bundle no such node: it has {', '.join(nodes)}")
     fleet = place.fleet_of(bundle.manifest)
-    first, *_ = parse_urls(place.broker or "")
+    urls = parse_urls(place.broker or "")
     told = {"bundle": bundle.id.hex(), "steps": steps}
     kept: Keep = lambda body: keep(lambda: {**told, **body()})  # noqa: E731
     with Meters(place.plugs) as meters:
@@ -136,7 +137,10 @@ def measure_there(
             from provisioning.lab import network
 
             network.enter(place.lab.namespace)
-        reached = Reached(bundle, first, fleet, noise_of(bundle), place.tls, read_plugs_w=meters.read_w)
+        reached = Reached(bundle, urls[0], fleet, noise_of(bundle), place.tls, read_plugs_w=meters.read_w)
+        if len(urls) > 1:
+            there = asking.find(urls, fleet, reached.files("operator"))
+            reached = reached._replace(url=next(iter(there.values())).url)
         return {**told, **examine(reached, steps, min_seconds, offered, progress, kept)}
 
 

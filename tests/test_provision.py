@@ -372,6 +372,53 @@ def test_a_sensor_beside_a_node_feeds_the_fleet_also_when_that_node_is_down(flee
     fleet.require_answers(fleet.bundle)
 
 
+TWO_BROKERS = """[[broker]]
+device = "f1"
+port = 1883
+
+[[broker]]
+device = "cloud"
+port = 1883
+"""
+
+
+def test_a_fleet_goes_on_at_its_second_broker_when_the_device_of_the_first_is_off_and_returns_when_told(fleet):
+    plain, bundle = fleet.file.read_text(), fleet.bundle
+    fleet.file.write_text(re.sub(r"^\[broker\]\n(.+\n)+", TWO_BROKERS, plain, flags=re.MULTILINE))
+    report = fleet.provision("apply", bundle.path)
+    assert [name for name, steps in changes(report).items() if "broker" in steps] == ["f1"]
+    first, second = map(parse_url, load_inventory(fleet.file).broker_urls)
+    with fed(fleet, bundle) as driver:
+        assert driver.url == first
+        during(driver, lambda: fleet.lab("unplug", "f1"))
+        driver.begin("without f1", frozenset(bundle.manifest.order) - {"f1"})
+        driver.settle(by_all=True)
+        assert driver.url == second
+        driver.measure(200)
+        driver.drain()
+        assert all(record.is_answered and record.complete for record in driver.phases[-1].steady)
+    told = reasons(fleet.provision("status", bundle.path, code=1))
+    assert told["f1"].startswith("nothing answers on SSH")
+    assert told["e1"] == f"no broker answers it at {first.host} port 1883: is the device on that carries it?"
+    fleet.lab("plug", "f1")
+    ends_s = time.monotonic() + 20
+    while fleet.shell("f1", "systemctl is-active fogguard-agent") != "active":
+        assert time.monotonic() < ends_s
+        time.sleep(0.3)
+    told = reasons(fleet.provision("status", bundle.path, code=1))
+    assert f"not all are there (e1, f2, cloud at {second}; f1 at {first}): `fogguard ask all return`" in told["e1"]
+    assert "3 came back" in fleet.command("ask", "all", "return", "--inventory", fleet.file)
+    words = ("--lab", NAME, "--by", "broker-kill", "--times", "2", "--steps", "20", "--json", "failover.json")
+    fleet.command("bench", "failover", bundle.path, *words)
+    found = json.loads((fleet.folder / "failover.json").read_text())["classes"]["broker-kill"]
+    assert (found["n"], found["wrong"]) == (2, 0)
+    fleet.provision("status")  # nobody was left at the second
+    fleet.file.write_text(plain)
+    report = fleet.provision("apply", bundle.path)
+    assert changes(report)["f1"][-2:] == ["retire", "tidy"]
+    fleet.require_answers(bundle)
+
+
 def test_what_was_changed_on_a_device_is_seen_and_made_right(fleet):
     fleet.shell("f2", "echo '# mine' >> /opt/fogguard/current/lib/edge_agent/node.py")
     fleet.shell("f2", "systemctl stop fogguard-agent")

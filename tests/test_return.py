@@ -12,6 +12,7 @@ from test_agent import TOPICS, agent, listener
 from test_sensing import measured
 
 from benchmarks.fleet import running_trial
+from benchmarks.homeward import bring_home
 from broker.brokers import Brokers
 from broker.embedded import mosquitto, running_broker
 from broker.process import spawn, stop
@@ -61,7 +62,8 @@ def test_all_move_when_the_first_broker_dies_and_return_together_when_told(bundl
         refused = ask("all", "return", *where)
         assert (refused.returncode, f"no broker answers at {first}" in " ".join(refused.stderr.split())) == (2, True)
 
-        stack.enter_context(running_broker("mosquitto", port=first.port))
+        dies = stack.enter_context(contextlib.ExitStack())
+        dies.enter_context(running_broker("mosquitto", port=first.port))
         measured(trial, "the first is there again", everyone, steps=400)
         assert where_alive(first, manifest.nodes, manifest.name) == set()
         assert where_alive(second, manifest.nodes, manifest.name) == set(manifest.nodes)
@@ -83,6 +85,11 @@ def test_all_move_when_the_first_broker_dies_and_return_together_when_told(bundl
         assert where_alive(second, manifest.nodes, manifest.name) == set()
         assert where_alive(first, manifest.nodes, manifest.name) == set(manifest.nodes)
         measured(trial, "back at the first", everyone)
+        dies.close()
+        assert driver._link.poll_until(lambda: driver.url == second and driver.is_answerable, 5)
+        stack.enter_context(running_broker("mosquitto", port=first.port))
+        assert [bring_home(driver, 20) for _ in range(2)] == [True, False]
+        measured(trial, "at the first once more", everyone)
         again = ask("all", "return", *where)
         assert (again.returncode, f"0 came back to {first}, 4 were there" in again.stdout) == (0, True), again.stderr
 
