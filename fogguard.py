@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while libraries are loaded, Ctrl-C ends it without a word
 
 from broker.errors import FogError
 
@@ -192,6 +195,23 @@ def _render_mosquitto(
     return f"wrote {file}: mosquitto -c {file}"
 
 
+_EXTRAS: Final = {
+    "broker": ("iotcore",),
+    "export": ("torch", "onnx", "onnxscript", "safetensors", "PIL"),
+    "provisioning": ("fabric", "invoke", "paramiko", "cryptography"),
+    "benchmarks": ("matplotlib", "jinja2"),
+}
+"""What each extra of ours brings: not everybody has installed them all."""
+
+
+def _what_brings(missing: ImportError) -> str | None:
+    """Return what to install, in a sentence, if one of our extras brings what is missing."""
+    package = (missing.name or "").partition(".")[0]
+    extra = next((extra for extra, packages in _EXTRAS.items() if package in packages), None)
+    found = isinstance(missing, ModuleNotFoundError) and extra
+    return f"{package} is not installed here: pip install 'fogguard[{extra}]'" if found else None
+
+
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     """Turn SIGTERM into an exit that closes every `with` block."""
     sys.exit(143)
@@ -208,11 +228,18 @@ def main() -> int:
     except ImportError as error:
         if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C while a library was loaded, which said so otherwise
             return 130
-        raise
+        if not (sentence := _what_brings(error)):
+            raise
+        print(f"fogguard: {sentence}", file=sys.stderr)  # noqa: T201
+        return FogError.exit_code
     except FogError as error:
         print(f"fogguard: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     return 0
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,7 @@
 from importlib import resources
 from typing import Any
 
-from broker.errors import FogError
-
-try:
-    import jinja2
-except ImportError as missing:
-    raise FogError("pages need a package: pip install 'fogguard[benchmarks]'") from missing
+import jinja2
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -9,17 +9,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from broker.errors import FogError
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-try:
-    from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-except ImportError as missing:
-    raise FogError("certificates and signatures need a package: pip install 'fogguard[provisioning]'") from missing
+from broker.errors import FogError
 
 Key: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 Certificate: TypeAlias = x509.Certificate

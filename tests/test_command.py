@@ -243,6 +243,31 @@ def test_ctrl_c_while_a_library_is_loaded_is_ctrl_c(fogguard, tmp_path):
     assert "initialization failed" in fogguard("check", tmp_path, PYTHONPATH=path).stderr
 
 
+def test_ctrl_c_before_the_first_library_is_loaded_ends_it_without_a_word(fogguard, tmp_path):
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
+    done = fogguard("--help", PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("matplotlib", "report drill.json", "benchmarks"),
+        ("torch", "train watch --out run", "export"),
+        ("onnx", "check BUNDLE", "export"),
+        ("cryptography", "pki init pki --fleet house --bundle BUNDLE --host h", "provisioning"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_the_extra_that_brings_it(
+    fogguard, tmp_path, bundle, missing, arguments, extra
+):
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError(name={missing!r})")
+    words = [str(bundle.path) if word == "BUNDLE" else word for word in arguments.split()]
+    done = fogguard(*words, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    sentence = f"fogguard: {missing} is not installed here: pip install 'fogguard[{extra}]'\n"
+    assert (done.returncode, done.stderr) == (2, sentence)
+
+
 def test_a_rendered_mosquitto_configuration_is_written(fogguard, tmp_path):
     assert fogguard("broker", "--render-mosquitto", "conf", "--port", 1884).returncode == 0
     assert "listener 1884 127.0.0.1" in (tmp_path / "conf" / "mosquitto.conf").read_text()

@@ -118,7 +118,7 @@ def test_a_fleet_that_is_born_is_alive_and_its_accuracy_that_of_the_bundle(story
 
 def test_a_fleet_is_watched_without_what_draws_pages_and_a_page_says_what_to_install(fogguard, bundle, tmp_path):
     for name in ("jinja2", "matplotlib", "torch", "onnx"):  # fogguard[provisioning] brings none of them
-        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}')")
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError(name={name!r})")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     words = ("watch", bundle.path, "--broker", "mqtt://127.0.0.1:9")
     watched = fogguard(*words, PYTHONPATH=path)
@@ -126,7 +126,7 @@ def test_a_fleet_is_watched_without_what_draws_pages_and_a_page_says_what_to_ins
         watched.stderr
     )
     served = fogguard(*words, "--http", "127.0.0.1:0", PYTHONPATH=path)
-    assert served.stderr == "fogguard: pages need a package: pip install 'fogguard[benchmarks]'\n"
+    assert served.stderr == "fogguard: jinja2 is not installed here: pip install 'fogguard[benchmarks]'\n"
     assert served.returncode == 2
 
 
