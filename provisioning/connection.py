@@ -6,6 +6,7 @@ Host keys are those in the fleet's own `known_hosts`; unknown and changed ones a
 import base64
 import contextlib
 import hashlib
+import logging
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from provisioning.remote import CONNECT_S, Remote, RemoteError
 _DEAD_MS: Final = 5_000
 _CHANNEL_S: Final = 10
 """How long a jump may take to reach a device; paramiko would give it an hour, in which it may have lost its power."""
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it raises is explained; it prints traces, too
 
 
 @contextlib.contextmanager
@@ -122,22 +125,32 @@ def _explained(device: Device, known_hosts: KnownHosts) -> Iterator[None]:
             "and take `key = …` out of the inventory"
         ) from error
     except paramiko.AuthenticationException as error:
-        key = device.key or "your SSH agent's"
-        raise RemoteError(f"{where} does not take key {key} for user {device.user}: add it with ssh-copy-id") from error
+        key = f"key {device.key}" if device.key else "any key of your SSH agent or in ~/.ssh"
+        raise RemoteError(f"{where} does not take {key} for user {device.user}: add one with ssh-copy-id") from error
     except paramiko.SSHException as error:
-        if isinstance(error, paramiko.ChannelException) or "opening channel" in str(error):
-            raise RemoteError(f"nothing answers on SSH at {where} ({_reason(error)}): are both on?") from error
-        if "not found in known_hosts" in str(error):
-            raise RemoteError(f"{where} has a host key nobody enrolled: `fogguard provision enrol` shows it") from error
-        if "private key file" in str(error):
-            raise RemoteError(f"key {device.key} is no private key of OpenSSH ({error})") from error
-        raise RemoteError(f"{where} does not speak SSH as it should ({error})") from error
+        raise RemoteError(_refused(error, device, where)) from error
     except (OSError, EOFError) as error:
         if isinstance(error, FileNotFoundError):
             raise RemoteError(f"key {device.key} is not there") from error
         raise RemoteError(
             f"nothing answers on SSH at {where} ({_reason(error)}): is it on, and in this network?"
         ) from error
+
+
+def _refused(error: paramiko.SSHException, device: Device, where: str) -> str:
+    """Return what is wrong, by the only thing that tells it: paramiko's words."""
+    if isinstance(error, paramiko.ChannelException) or "opening channel" in str(error):
+        return f"nothing answers on SSH at {where} ({_reason(error)}): are both on?"
+    if "not found in known_hosts" in str(error):
+        return f"{where} has a host key nobody enrolled: `fogguard provision enrol` shows it"
+    if "No authentication methods available" in str(error):
+        return (
+            f"you have no key to log in with at {where}: name its file in the inventory, `key = …`, or give it to "
+            "your SSH agent, `ssh-add`; ssh-keygen makes one"
+        )
+    if "private key file" in str(error):
+        return f"key {device.key} is no private key of OpenSSH ({error})"
+    return f"{where} does not speak SSH as it should ({error})"
 
 
 def _reason(error: Exception) -> str:

@@ -191,6 +191,8 @@ class Remote:
             raise RemoteError(f"did not finish within {timeout_s:.0f} s: is the device overloaded?") from error
         except (OSError, EOFError, paramiko.SSHException, invoke.exceptions.ThreadException) as error:
             raise _broken(error) from error
+        if done.exited < 0:  # nobody has said how it ended
+            raise RemoteError("interrupted") if self._is_closed else _broken(EOFError())
         return Outcome(done.exited, done.stdout, done.stderr)
 
 

@@ -1,6 +1,8 @@
 """The command line of provisioning without devices: what is written, and the sentence for what is wrong."""
 
 import json
+import socketserver
+import threading
 
 import pytest
 from sshd import running_sshd
@@ -55,6 +57,25 @@ def test_devices_that_do_not_answer_are_one_sentence_each_and_exit_code_1(foggua
     assert done.returncode == 1
     assert "e1, f2, f1, cloud not enrolled" in done.stderr
     assert not (tmp_path / "known_hosts").exists()
+
+
+class Web(socketserver.BaseRequestHandler):
+    """What listens on a port where somebody expects SSH."""
+
+    def handle(self):
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def test_who_answers_but_speaks_no_ssh_is_one_sentence(fogguard, tmp_path):
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Web) as web:
+        threading.Thread(target=web.serve_forever, name="web", daemon=True).start()
+        device = f'[devices.e1]\naddress = "127.0.0.1"\nport = {web.server_address[1]}\nuser = "pi"\nnode = "e1"\n'
+        (tmp_path / "f.toml").write_text(f'fleet = "house"\n[broker]\ndevice = "e1"\nport = 1883\n{device}')
+        for verb in (["enrol", "--yes"], ["doctor"]):
+            done = fogguard("provision", verb[0], "f.toml", *verb[1:])
+            assert (done.returncode, "does not speak SSH as it should" in done.stderr) == (1, True), done.stderr
+            assert "Traceback" not in done.stderr
+        web.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,13 @@ def test_a_script_that_takes_too_long_is_given_up(device, known):
         remote.run("sleep 30", timeout_s=1)
 
 
+def test_what_a_script_had_said_when_its_connection_ended_is_no_outcome(device, known):
+    with connect(device, known) as remote, pytest.raises(RemoteError, match="the connection broke"):
+        remote.run("echo half; kill -9 $PPID; sleep 30")
+    with connect(device, known) as remote, pytest.raises(RemoteError, match=r"^interrupted$"):
+        remote.run("echo half; sleep 30", hear=lambda _: remote.close())
+
+
 def test_an_unknown_host_key_is_refused_until_it_is_enrolled(device, tmp_path):
     file = KnownHosts(tmp_path / "known_hosts")
     with pytest.raises(RemoteError, match="nobody enrolled"), connect(device, file):
@@ -100,12 +107,17 @@ def test_a_host_key_gets_a_line_of_its_own_behind_one_that_an_editor_left_open(d
     assert known.file.read_text() == f"# {device.address}\n{lines}"
 
 
-def test_what_does_not_answer_is_one_sentence(device, known, tmp_path):
+def test_what_does_not_answer_is_one_sentence(device, known, tmp_path, monkeypatch):
     nobody = msgspec.structs.replace(device, port=free_port())
     with pytest.raises(RemoteError, match="nothing answers on SSH at"), connect(nobody, known):
         pass
     stranger = msgspec.structs.replace(device, key=str(new_key(tmp_path / "stranger")))
     with pytest.raises(RemoteError, match="does not take key"), connect(stranger, known):
+        pass
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    keyless = msgspec.structs.replace(device, key="")
+    with pytest.raises(RemoteError, match="you have no key to log in with"), connect(keyless, known):
         pass
     lost = msgspec.structs.replace(device, key=str(tmp_path / "gone"))
     with pytest.raises(RemoteError, match="gone is not there"), connect(lost, known):
