@@ -244,6 +244,7 @@ def _evaluate(
     from benchmarks import expected
     from benchmarks.terminal import print_evaluation, progress_bar
     from benchmarks.uptime import read_observed
+    from edge_agent.bundle import MANIFEST, load
     from export.average import evaluate as evaluate_path
 
     observed = read_observed(reliability) if reliability else None
@@ -251,13 +252,15 @@ def _evaluate(
     with progress_bar("evaluating") as update:
         found = evaluate_path(path, part, lambda done, rows: update(done, rows, "rows"), more)
     print_evaluation(found)
+    of = {"bundle": load(path).id.hex()} if (path / MANIFEST).exists() else {}
+    measured = {**of, **asdict(found)}
     if observed is None:
-        write(json, found)
+        write(json, measured)
         return
     expectations = expected.expected(found, observed)
     skips = expected.next_skips(expected.spec_of(path), more[expected.OBSERVED])
     expected.print_expected(expectations, skips)
-    write(json, {**asdict(found), "observed": observed, "expected": expectations, "next_skips": skips})
+    write(json, {**measured, "observed": observed, "expected": expectations, "next_skips": skips})
 
 
 def export_run(

@@ -120,6 +120,7 @@ def test_evaluate_writes_what_the_contract_says(fogguard, bundle, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "e.json").read_text())
     assert {"command", "version", "commit", "bundle", "started", "host", "versions", "emulated"} <= result.keys()
+    assert result["bundle"] == bundle.id.hex()
     assert result["order"] == ["f1", "f2", "e1"]
     assert (result["part"], result["n"]) == ("test", 237)
     assert len(result["variants"]["failout"]["seeds"][0]["per_mask"]) == 8
