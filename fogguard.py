@@ -138,6 +138,7 @@ def run(
     from benchmarks.phases import PhaseReport
     from benchmarks.place import place_of
     from benchmarks.terminal import print_blame, print_phases, say
+    from benchmarks.timeline import topology
     from benchmarks.witness import naming
     from edge_agent.bundle import load
 
@@ -147,11 +148,12 @@ def run(
     missing = frozenset(filter(None, down.split(",")))
     options: dict[str, Any] = {"broker": place.broker, "local": place.local, "fleet": place.fleet, "tls": place.tls}
     options["rate"] = rate
-    bundle_id, evidence, reports = load(bundle).id.hex(), Evidence(), list[PhaseReport]()
+    loaded, evidence, reports = load(bundle), Evidence(), list[PhaseReport]()
+    what = {"bundle": loaded.id.hex(), "topology": topology(loaded.manifest)}
 
     def keep() -> None:
         seen = {"findings": evidence.findings(), "evidence": evidence}
-        write(json, {"bundle": bundle_id, "phases": reports, **seen}, start)
+        write(json, {**what, "phases": reports, **seen}, start)
 
     with naming(evidence, keep):
         with running_trial(bundle, **options, down=missing, progress=say) as trial:

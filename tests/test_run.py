@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from support import command
 
+from benchmarks.report import report_of
 from broker.embedded import running_broker
 from edge_agent.config import Config
 
@@ -51,7 +52,9 @@ def test_a_fleet_answers_as_predicted_whoever_is_missing(fogguard, bundle, tmp_p
         "run", bundle.path, "--steps", 237, "--rate", 400, "--down", down, "--broker", kind, "--json", "r.json"
     )
     assert done.returncode == 0, done.stderr
-    (phase,) = json.loads((tmp_path / "r.json").read_text())["phases"]
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert "The fog" in [section.title for section in report_of(result, "r.json").sections]
+    (phase,) = result["phases"]
     assert (phase["sent"], phase["answered"], phase["lost"], phase["guesses"]) == (237, 237, 0, guesses)
     assert phase["labels_equal"] == phase["labels_compared"] == 237
     mask = bundle.manifest.mask_key(node for node, alive in phase["mask"].items() if alive)
