@@ -2,6 +2,7 @@
 
 import msgspec
 
+from benchmarks import memory
 from benchmarks.accuracy import AverageAccuracy, MaskAccuracy
 from benchmarks.culprits import Finding
 from benchmarks.figures import Point, draw_quantiles
@@ -94,32 +95,24 @@ def of_soak(result: Result) -> Report:
         rows=[[name.replace("_", " "), str(getattr(found.steps, name))] for name in found.steps.__struct_fields__]
         + [[f"{event} events", str(count)] for event, count in sorted(found.events.items())],
     )
-    memory = Section(
-        "Resident memory",
-        columns=("agent", "processes", "longest life s", "warm MB", "last MB"),
-        rows=[
-            [node, str(len(lives)), *(f"{value:.1f}" for value in (old.age_s, old.warm_mb, old.last_mb))]
-            for node, lives in found.memory.items()
-            for old in [max(lives, key=lambda life: life.age_s)]
-        ],
-    )
+    held = Section("Resident memory", columns=memory.COLUMNS, rows=memory.rows_of(found.memory))
     violations = Section("Violations", columns=("what",), rows=[[text] for text in found.violations])
     verdict = f"{found.elapsed_s:.0f} s at full load, {found.violated} violations."
     ok = judged(found.steps.compared, is_bad=not found.ok)
-    return Report("A soak", ok, verdict, [steps, memory, *([violations] if found.violations else [])])
+    return Report("A soak", ok, verdict, [steps, held, *([violations] if found.violations else [])])
 
 
 def of_switch(result: Result) -> Report:
     """Return what to show of `bench switch`."""
     found = msgspec.convert(result["switches"], list[Switch])
     sections = [Section(f"{each.old} to {each.new}", columns=COLUMNS, rows=each.rows) for each in found]
-    memory = [
+    held = [
         (f"{each.old} to {each.new}, {when}", node, f"{mb:.1f}")
         for each in found
         for when, by_node in each.rss_mb.items()
         for node, mb in by_node.items()
     ]
-    sections.append(Section("Resident memory", columns=("when", "agent", "MB"), rows=memory))
+    sections.append(Section("Resident memory", columns=("when", "agent", "MB"), rows=held))
     faults = [fault for each in found for fault in each.faults]
     whole = "No step was lost or answered by another bundle, and every label is the predicted one."
     compared = sum(stretch.labels_compared for each in found for stretch in each.stretches)

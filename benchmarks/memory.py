@@ -1,13 +1,15 @@
 """What processes hold in memory over time: a life must not grow, nor be larger than another life of the same age."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 TOLERANCE_MB = 5.0
 _FIRST_MARK_S = 5.0
+COLUMNS: Final = ("agent", "processes", "longest life s", "warm MB", "last MB")
 
 
 def rss_mb(pid: int) -> float:
@@ -59,3 +61,18 @@ def growth(node: str, lives: Sequence[Life]) -> list[str]:
         if max(each) - min(each) > TOLERANCE_MB:
             found.append(f"{node}: {min(each):.1f} to {max(each):.1f} MB resident in lives that are {mark} s old")
     return found
+
+
+def rows_of(lives: Mapping[str, Sequence[Life]]) -> list[list[str]]:
+    """Return how many processes each node had, and what the oldest of them held."""
+    oldest = {node: max(each, key=lambda life: life.age_s) for node, each in lives.items()}
+    return [
+        [
+            node,
+            str(len(lives[node])),
+            f"{life.age_s:.1f}",
+            f"{life.warm_mb:.1f}" if life.warm_age_s else "-",
+            f"{life.last_mb:.1f}",
+        ]
+        for node, life in oldest.items()
+    ]

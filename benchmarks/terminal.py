@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from benchmarks import memory
 from benchmarks.phases import PhaseReport
 
 if TYPE_CHECKING:
@@ -251,14 +252,6 @@ def print_soak(found: "Soaked") -> None:
         ("longest outage, ms", f"{found.longest_outage_ms:.0f}"),
     ]
     print_table(f"{found.elapsed_s:.0f} s of soak, seed {found.seed}", ("", "n"), rows)
-    lives = [(node, each, max(each, key=lambda life: life.age_s)) for node, each in found.memory.items()]
-    print_table(
-        "resident memory",
-        ("agent", "processes", "longest life s", "warm MB", "last MB"),
-        [
-            (node, str(len(each)), *(f"{value:.1f}" for value in (old.age_s, old.warm_mb, old.last_mb)))
-            for node, each, old in lives
-        ],
-    )
+    print_table("resident memory", memory.COLUMNS, memory.rows_of(found.memory))
     for text in found.violations:
         results.print(f"VIOLATED {text}", style="bold red", soft_wrap=True)

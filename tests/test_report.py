@@ -14,6 +14,7 @@ from benchmarks.drilled import Change, Course, Deed, Drilled, Remark, Stretch, T
 from benchmarks.environment import NotWritten
 from benchmarks.figures import Point, draw_quantiles, draw_scatter
 from benchmarks.kinds import NoResult
+from benchmarks.memory import Life
 from benchmarks.report import report_of, write_page
 from benchmarks.scenario import Plan
 from benchmarks.soaked import Soaked, Steps
@@ -280,6 +281,13 @@ def test_a_switch_in_which_nothing_could_be_compared_is_bad_as_the_command_says(
     assert "no label could be compared" in report.verdict
     with pytest.raises(FailureFound, match="no label could be compared: somebody was missing in every answer"):
         require_whole(msgspec.convert(result["switches"], list[Switch]))
+
+
+def test_what_a_process_held_when_warm_is_not_told_of_one_that_never_was(tmp_path):
+    lives = {"e1": [Life(pid=1, age_s=4.0, last_mb=71.5)], "f1": [Life(pid=2)]}
+    lives["f1"][0].take(10.0, 72.0, warm_up_s=10.0)
+    [held] = [each for each in report_of({**soaked(), "memory": lives}, "it").sections if "memory" in each.title]
+    assert held.rows == [["e1", "1", "4.0", "-", "71.5"], ["f1", "1", "10.0", "72.0", "72.0"]]
 
 
 def test_a_fleet_that_answers_at_no_load_can_be_drawn(tmp_path):
