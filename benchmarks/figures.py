@@ -80,7 +80,7 @@ def draw_course(axes: Axes, course: Course, stretches: Sequence[Stretch]) -> Non
     with np.errstate(invalid="ignore"):
         axes.plot(times, 100 * predicted / sent, color=_PREDICTED, linewidth=3, label="predicted for the mask")
         axes.plot(times, 100 * right / sent, color=_MEASURED, linewidth=1.4, label="measured, lost steps as wrong")
-        axes.plot(times, 100 * answered / sent, color=_QUIET, linewidth=1, linestyle=":", label="answered")
+        axes.plot(times, 100 * answered / sent, color=_INK, linewidth=1, linestyle=":", label="answered")
     for each in stretches:
         dead = each.mask.count("0")
         if not each.mask:
