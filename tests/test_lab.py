@@ -248,7 +248,7 @@ def test_what_cannot_be_done_is_one_sentence(lab):
     assert "d2 is on already" in lab("plug", "d2", fails=2)
     lab("kill", "d2")
     for verb in ("unplug", "kill", "freeze", "thaw", "reboot", "cut", "slow", "lossy", "heal"):
-        assert "fogguard: d2 is off: `fogguard lab plug d2` boots it\n" in lab(verb, "d2", fails=2)
+        assert f"fogguard: d2 is off: `fogguard lab plug --name {lab.name} d2` boots it\n" in lab(verb, "d2", fails=2)
     lab("plug", "d2")
 
 
@@ -260,7 +260,7 @@ def test_a_second_up_says_what_is_there(lab):
 
 
 def test_a_lab_that_is_not_there_is_one_sentence(tmp_path):
-    assert "there is no lab none: `fogguard lab up` makes one" in Run("none", tmp_path)("down", fails=2)
+    assert "there is no lab none: `fogguard lab up --name none` makes one" in Run("none", tmp_path)("down", fails=2)
 
 
 def test_up_overwrites_nothing(tmp_path):

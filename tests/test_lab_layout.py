@@ -106,6 +106,16 @@ def test_the_inventory_says_how_to_reach_each_device(tmp_path):
     assert f"{f1.address} ssh-ed25519 AAAAf1\n" in (tmp_path / "known_hosts").read_text()
 
 
+def test_what_to_type_next_is_for_this_lab_and_not_for_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOGGUARD_LAB", str(tmp_path))
+    with pytest.raises(FogError, match=r"no lab shed: `fogguard lab up --name shed` makes one$"), store.opened("shed"):
+        pass
+    for name, told in (("shed", "`fogguard lab run --name shed COMMAND…`"), ("lab", "`fogguard lab run COMMAND…`")):
+        lab = lab_of(name=name, fleet=str(tmp_path / "fleet.toml"))
+        store.write_fleet(lab, {device.name: "ssh-ed25519 AAAA\n" for device in lab.devices})
+        assert f"Reach the devices with {told}\n" in (tmp_path / "fleet.toml").read_text()
+
+
 @pytest.mark.parametrize("name", ["fleet.toml", "known_hosts", "id_ed25519", "id_ed25519.pub"])
 def test_a_file_that_is_not_the_lab_s_is_neither_overwritten_nor_removed(tmp_path, name):
     lab = lab_of(fleet=str(tmp_path / "fleet.toml"))

@@ -69,7 +69,8 @@ def up(
         say(f"lab {name} is up already")
     found = store.find(name) or wanted
     _show(found, json, time.monotonic() - start)
-    say(f"inventory: {found.fleet}; reach the devices with `fogguard lab run COMMAND…` or `fogguard lab ssh NODE`")
+    run, ssh = layout.to_type(name, "run", "COMMAND…"), layout.to_type(name, "ssh", "NODE")
+    say(f"inventory: {found.fleet}; reach the devices with {run} or {ssh}")
 
 
 @lab.command("status", epilog="Example: fogguard lab status --json status.json")

@@ -14,7 +14,7 @@ import msgspec
 from broker.errors import FailureFound
 from provisioning.lab import cgroups, disk, emulation, network, shaping, store
 from provisioning.lab.base import base_folder, locked, make_base
-from provisioning.lab.layout import Device, Lab, LabError
+from provisioning.lab.layout import Device, Lab, LabError, to_type
 from provisioning.lab.machine import Places, boot_command, seeds
 from provisioning.lab.programs import ALWAYS, launch, require, require_root, run
 
@@ -202,7 +202,7 @@ def heal(lab: Lab, device: Device) -> None:
 def _require_on(lab: Lab, device: Device) -> int:
     """Return the process that runs a device; raises LabError if it is off."""
     if (runner := cgroups.runner(lab, device)) is None:
-        raise LabError(f"{device.name} is off: `fogguard lab plug {device.name}` boots it")
+        raise LabError(f"{device.name} is off: {to_type(lab.name, 'plug', device.name)} boots it")
     return runner
 
 

@@ -28,6 +28,12 @@ class LabError(FogError):
     """What was asked for cannot be, or this machine lacks something for it."""
 
 
+def to_type(lab: str, verb: str, what: str = "") -> str:
+    """Return the command for a lab as a person types it; without its name, it would be another lab's."""
+    named = "" if lab == "lab" else f" --name {lab}"
+    return f"`fogguard lab {verb}{named}{what and ' '}{what}`"
+
+
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One virtual device; its `position` counts from 1."""
 

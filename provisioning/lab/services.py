@@ -9,7 +9,7 @@ from typing import Final
 
 from broker.errors import FailureFound
 from provisioning.lab import cgroups
-from provisioning.lab.layout import Device, Lab, LabError
+from provisioning.lab.layout import Device, Lab, LabError, to_type
 from provisioning.lab.programs import run
 
 _HOLD: Final = "/run/systemd/system/{service}.service.d/hold.conf"
@@ -46,7 +46,7 @@ def systemctl(lab: Lab, device: Device, *words: str) -> None:
 def _shell(lab: Lab, device: Device, script: str) -> None:
     init = cgroups.init_of(lab, device)
     if init is None:
-        raise LabError(f"{device.name} is off: `fogguard lab plug {device.name}` boots it")
+        raise LabError(f"{device.name} is off: {to_type(lab.name, 'plug', device.name)} boots it")
     inside = ("nsenter", f"--target={init}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd")
     try:
         run([*inside, "sh", "-c", script])

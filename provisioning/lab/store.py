@@ -9,7 +9,7 @@ import msgspec
 import tomli_w
 
 from provisioning.lab.base import lab_folder, locked
-from provisioning.lab.layout import USER, Device, Lab, LabError
+from provisioning.lab.layout import USER, Device, Lab, LabError, to_type
 from provisioning.pki import write_whole
 
 _STATE = "lab.json"
@@ -45,7 +45,7 @@ def opened(name: str) -> Iterator[Lab]:
     """Yield the lab of that name, nobody else being at work on it; raises LabError if there is none."""
     if find(name) is None:
         others = f"; there is {', '.join(names())}" if names() else ""
-        raise LabError(f"there is no lab {name}: `fogguard lab up` makes one{others}")
+        raise LabError(f"there is no lab {name}: {to_type(name, 'up')} makes one{others}")
     with locked(folder_of(name)):
         lab = find(name)
         if lab is None:
@@ -103,7 +103,8 @@ def write_fleet(lab: Lab, host_keys: dict[str, str]) -> None:
         "devices": devices,
         "sources": {sensor: {"device": device, "kind": "replay"} for sensor, device in lab.sources.items()},
     }
-    text = f"# Made by `fogguard lab up`. Reach the devices with: fogguard lab run COMMAND…\n{tomli_w.dumps(inventory)}"
+    reached = to_type(lab.name, "run", "COMMAND…")
+    text = f"# Made by `fogguard lab up`. Reach the devices with {reached}\n{tomli_w.dumps(inventory)}"
     known = "".join(f"{device.address} {' '.join(host_keys[device.name].split()[:2])}\n" for device in lab.devices)
     write_whole(Path(lab.fleet).with_name(KNOWN_HOSTS), known.encode(), 0o644)
     write_whole(Path(lab.fleet), text.encode(), 0o644)
