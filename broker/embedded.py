@@ -5,6 +5,7 @@ loopback address unless told otherwise: neither asks who is there.
 """
 
 import contextlib
+import errno
 import os
 import pwd
 import shutil
@@ -168,10 +169,10 @@ def _require_free(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise BrokerError(
-                f"cannot listen on {host}:{port} ({error.strerror}): "
-                "another program has it; choose another with --port, or use the broker that runs there"
-            ) from error
+            hint = "choose another --host or --port"
+            if error.errno == errno.EADDRINUSE:
+                hint = "another program has it; choose another with --port, or use the broker that runs there"
+            raise BrokerError(f"cannot listen on {host}:{port} ({error.strerror}): {hint}") from error
         return int(probe.getsockname()[1])
 
 

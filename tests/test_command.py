@@ -67,6 +67,7 @@ def processes_naming(text):
         ("run BUNDLE --external", "name the broker where the agents are"),
         ("run BUNDLE --fleet a/b", "fleet 'a/b': use letters"),
         ("broker --port TAKEN", "another program has it; choose another with --port"),
+        ("broker --host 192.0.2.7 --port 0", "192.0.2.7:0 (Cannot assign requested address): choose another --host"),
         ("broker --render-mosquitto full/a.txt", "cannot be written"),
         ("data import nothing x", "unknown data set 'nothing': there are watch, mhealth, camera"),
         ("data import mhealth nowhere.zip", "nowhere.zip: no such file or folder; download"),
