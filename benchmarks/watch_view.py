@@ -16,6 +16,7 @@ from benchmarks.watched import STAGES, Seen, Snapshot
 
 _STYLES: Final = {"alive": "green", "suspect": "yellow", "slow": "yellow", "hung": "bold magenta", "dead": "bold red"}
 _DAY_S: Final = 86_400
+_NOBODY: Final = "nobody is heard: is that the fleet's name?"
 
 
 @contextlib.contextmanager
@@ -44,6 +45,8 @@ def changes(before: Snapshot | None, now: Snapshot) -> Iterator[str]:
     """Yield what has changed from one snapshot to the next, in words."""
     if before is None or before.broker_up != now.broker_up:
         yield "the broker is there" if now.broker_up else "the broker is away: waiting for it"
+    if before is None and now.broker_up and not now.is_heard:
+        yield _NOBODY
     known = {each.name: each for each in before.nodes} if before else {}
     fresh = [each for each in now.nodes if each.name not in known or known[each.name].state != each.state]
     told = ", ".join(f"{each.name} is {each.state}" for each in fresh if each.state)
@@ -75,7 +78,7 @@ def _head(now: Snapshot) -> Text:
     if not now.broker_up:
         return head.append(f"the broker is away since {since}: waiting for it; below, how it was", style="bold red")
     if not now.is_heard:
-        return head.append(f"nobody is heard since {since}: is that the fleet's name?", style="yellow")
+        return head.append(f"since {since} {_NOBODY}", style="yellow")
     return head.append(f"broker up since {since}", style="green")
 
 

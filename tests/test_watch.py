@@ -209,6 +209,12 @@ def test_each_change_is_one_line(story):
     ]
 
 
+def test_a_fleet_of_which_nobody_is_heard_may_have_another_name(bundle):
+    story = Story(bundle)
+    first, second, *_ = changes(None, story.now())
+    assert (first, second) == ("the broker is there", "nobody is heard: is that the fleet's name?")
+
+
 def test_a_fleet_of_another_bundle_is_none_to_watch_but_one_that_goes_over_is(story, bundle):
     other = Story(bundle)
     assert not other.watched.are_all_strangers  # nobody was heard
