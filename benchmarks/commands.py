@@ -244,6 +244,8 @@ def switch(
     start = head(emulated="every node is a process on this machine, told by SIGHUP which bundles to hold; loopback")
     new = load(other)
     new.verify()
+    if new.id == load(bundle).id:
+        raise FogError(f"{bundle} and {other} are the same bundle, {new.id.hex()}: nobody would switch")
     with running_trial(bundle, broker=broker, rate=rate, window=window, progress=say) as trial:
         found = switch_there_and_back(trial, new, still, say)
     write(
