@@ -1,5 +1,6 @@
 """`fogguard`: the one command of the workstation. Each subcommand imports what it needs when it is used."""
 
+import errno
 import io
 import os
 import signal
@@ -234,6 +235,11 @@ def main() -> int:
             raise
         print(f"fogguard: {sentence}", file=sys.stderr)  # noqa: T201
         return FogError.exit_code
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"fogguard: the disk is full ({error.filename or 'the output'} could not be written)", file=sys.stderr)  # noqa: T201
+        return FailureFound.exit_code
     except FogError as error:
         print(f"fogguard: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

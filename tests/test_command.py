@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import command
+from support import ROOT, command
 from test_folder import no_file_over
 
 from edge_agent.bundle import SCHEMA_VERSION
@@ -61,6 +61,7 @@ def processes_naming(text):
         ("run full", "no bundle at full"),
         ("run BUNDLE --down f9", "f9 is no node that can fail: those are f1, f2, e1"),
         ("bench latency BUNDLE --offered fast", "--offered 'fast': write rates in steps a second"),
+        ("bench switch BUNDLE BUNDLE", "are the same bundle"),
         ("bench latency BUNDLE --external", "name the broker where the agents are"),
         ("run BUNDLE --broker nonsense", "--broker 'nonsense': write mqtt://HOST:PORT, embedded or mosquitto"),
         ("run BUNDLE --broker mqtt://127.0.0.1:9", "no broker answers at mqtt://127.0.0.1:9"),
@@ -268,6 +269,15 @@ def test_what_is_not_installed_is_named_with_the_extra_that_brings_it(
     done = fogguard(*words, PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     sentence = f"fogguard: {missing} is not installed here: pip install 'fogguard[{extra}]'\n"
     assert (done.returncode, done.stderr) == (2, sentence)
+
+
+def test_a_full_disk_is_one_sentence():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [command("fogguard"), "bench", "compare", *[ROOT / "benchmarks/results/soak.json"] * 2],
+            stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "fogguard: the disk is full (the output could not be written)\n")
 
 
 def test_a_rendered_mosquitto_configuration_is_written(fogguard, tmp_path):
