@@ -67,7 +67,7 @@ def gain(result: Result, better: str, than: str, setting: str) -> str:
 
 def draw_figure(results: Mapping[str, Result]) -> Figure:
     """Draw the paper's Figure 3 anew: average accuracy by setting, both experiments, spread over the seeds."""
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    figure = Figure(figsize=(12, 5), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(1, 2), (("health", "Health"), ("camera", "Camera")), strict=True):
         _draw_bars(axes, results[name], title)
     return figure
@@ -87,4 +87,4 @@ def _draw_bars(axes: Axes, result: Result, title: str) -> None:
     axes.set_ylim(min(50.0, 100 * result["chance"]), 101)
     axes.set_ylabel("average accuracy, Eq. (3), %")
     axes.set_title(f"{title}: mean and spread of {len(result['variants'][names[0]]['seeds'])} seeds")
-    axes.legend(fontsize=8, loc="lower left")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4, frameon=False)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from support import ROOT
 
-from benchmarks.results_page import FIGURE, SETTINGS, load_results, render, write_page
+from benchmarks.results_page import FIGURE, SETTINGS, draw_figure, load_results, render, write_page
 from benchmarks.tables import TABLES, Table, ceiling, named, reproduce
 from export.average import Evaluation
 from export.failures import combinations_of, masks, probabilities
@@ -27,6 +27,13 @@ def test_the_page_is_made_from_the_results(results):
 def test_page_and_figure_are_written(tmp_path):
     write_page(RESULTS, tmp_path / "page.md")
     assert (tmp_path / FIGURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_bar_of_the_figure_is_behind_its_legend(results):
+    figure = draw_figure(results)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0
 
 
 @pytest.mark.parametrize("name", TABLES)
