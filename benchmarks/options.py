@@ -127,9 +127,9 @@ def write(json: Path | None, body: Any, start: Any = None) -> None:
         write_json(json, with_head(start or head(began=_BEGAN), msgspec.to_builtins(body)))
 
 
-def require_writable(json: Path | None, out: Path | None = None) -> None:
+def require_writable(json: Path | None, out: Path | None = None, page: Path | None = None) -> None:
     """Fail before the work, not after it."""
-    for option, file in (("--json", json), ("--out", out)):
+    for option, file in (("--json", json), ("--out", out), ("--page", page)):
         if file and not _is_writable(file):
             raise FogError(f"{option} {file}: cannot be written there")
 

@@ -131,6 +131,7 @@ def reproduce(
     from benchmarks.results_page import write_page
     from benchmarks.terminal import say
 
+    require_writable(None, page=page)
     for each in tables.named(table):
         file = tables.reproduce(each, runs, results)
         say(f"{each.name}: {file}")

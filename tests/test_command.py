@@ -52,6 +52,7 @@ def processes_naming(text):
         ("plan-skips watch --setting stormy", "setting 'stormy': watch has no_failure, normal"),
         ("plan-skips watch --out full", "--out full: cannot be written there"),
         ("reproduce nothing", "table 'nothing': there are health,"),
+        ("reproduce health --page nowhere/page.md", "--page nowhere/page.md: cannot be written there"),
         ("export full --out b --seed 3", "no run at full"),
         ("data import own full --label c --sensor a=x", "full: holds no rows in CSV files"),
         ("data import own full", "for CSV files of your own: `fogguard data import NAME FOLDER"),
