@@ -57,10 +57,10 @@ def _picture(drill: Drill) -> RenderableType:
     if drill.by_hand is not None:
         parts.append(_headline(drill))
     planned = f" of {found.planned_s:.0f}" if found.planned_s else ""
-    nodes = Text(f"{drill.at_s:.0f}{planned} s   ")
+    nodes = Text(f"{drill.at_s:.0f}{planned} s   ", no_wrap=False)
     for node, state in drill.states.items():
         nodes.append(f"{node} {state}  ", style="green" if state == "alive" else "bold red")
-    parts += [nodes, Text(line(found)), _masks(found)]
+    parts += [nodes, Text(line(found), no_wrap=False), table_of(found)]
     return Group(*parts)
 
 
@@ -76,8 +76,10 @@ def _headline(drill: Drill) -> Text:
 _COLUMNS = ("mask", "steps", "answered", "measured %", "predicted %", "labels equal", "changing", "held up", "p50 ms")
 
 
-def _masks(found: Drilled) -> Table:
-    table = Table(*_COLUMNS)
+def table_of(found: Drilled) -> Table:
+    """Return the masks that held longest, narrow enough for 80 columns."""
+    table = Table(*_COLUMNS, box=None, padding=(0, 1, 0, 0))
+    table.columns[0].no_wrap = True
     for each in _most(found)[:_LISTED]:
         table.add_row(*_cells(each))
     return table

@@ -26,7 +26,7 @@ def watch_view(fog: Topology) -> Iterator[Callable[[Snapshot], None]]:
         yield _plain_lines()
         return
     with Live(console=notes, auto_refresh=False) as live:
-        yield lambda now: live.update(_picture(fog, now), refresh=True)
+        yield lambda now: live.update(picture(fog, now), refresh=True)
 
 
 def _plain_lines() -> Callable[[Snapshot], None]:
@@ -66,15 +66,17 @@ def _since(for_s: float) -> str:
     return time.strftime("%H:%M:%S" if for_s < _DAY_S else "%d %b %H:%M", time.localtime(time.time() - for_s))
 
 
-def _picture(fog: Topology, now: Snapshot) -> Group:
+def picture(fog: Topology, now: Snapshot) -> Group:
+    """Return what a terminal shows."""
     skips = ", ".join(f"{each.source} → {each.target}" for each in fog.hyperconnections if each.kind == "skip")
     parts = (_head(now), _summary(now), "", _fog(fog, now))
-    return Group(*parts, Text(f"skips: {skips}\n" if skips else "", style="dim"), _table(now), _latest(now))
+    past = Text(f"skips: {skips}\n" if skips else "", style="dim", no_wrap=False)
+    return Group(*parts, past, _table(now), _latest(now))
 
 
 def _head(now: Snapshot) -> Text:
     since = _since(now.broker_for_s)
-    head = Text(f"fleet {now.fleet}, bundle {now.bundle}   ", style="bold")
+    head = Text(f"fleet {now.fleet}, bundle {now.bundle}   ", style="bold", no_wrap=False)
     if not now.broker_up:
         return head.append(f"the broker is away since {since}: waiting for it; below, how it was", style="bold red")
     if not now.is_heard:
@@ -82,12 +84,13 @@ def _head(now: Snapshot) -> Text:
     return head.append(f"broker up since {since}", style="green")
 
 
-def _summary(now: Snapshot) -> str:
+def _summary(now: Snapshot) -> Text:
     answers = now.answers
-    return (
+    return Text(
         f"mask {now.mask or '-'} of {', '.join(now.order)}, predicted {percent(now.expected_accuracy)}\n"
         f"{answers.per_s:.1f} answers/s, "
-        f"{percent(answers.complete_share)} complete, {percent(answers.guess_share)} guesses"
+        f"{percent(answers.complete_share)} complete, {percent(answers.guess_share)} guesses",
+        no_wrap=False,
     )
 
 
@@ -116,7 +119,8 @@ def _table(now: Snapshot) -> Table:
     caption = f"{', '.join(STAGES)}: p50/p99 in ms\n"
     table = Table(box=None, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     for column in ("node", "state", "since", "frames", "late", "dropped", "rejected", *STAGES):
-        table.add_column(column, no_wrap=column in ("since", *STAGES))
+        whole = column in ("node", "since", *STAGES)
+        table.add_column(column, no_wrap=whole, min_width=len("suspect") if column == "state" else None)
     for each in now.nodes:
         if each.state is None:
             continue
@@ -136,4 +140,4 @@ def _latest(now: Snapshot) -> Text:
     labels = (
         f"{each.label}{' (guess)' * each.guess}{'' if each.complete else ' (cut)'}" for each in now.answers.latest
     )
-    return Text(f"latest labels: {', '.join(labels) or '-'}")
+    return Text(f"latest labels: {', '.join(labels) or '-'}", no_wrap=False)

@@ -11,8 +11,19 @@ import subprocess
 import termios
 import time
 from contextlib import contextmanager
+from io import StringIO
 
+from rich.console import Console
+from rich.live import Live
 from support import command
+
+
+def drawn(picture, width):
+    """What a terminal so many columns wide shows of a picture that changes."""
+    screen = Console(file=StringIO(), width=width, height=60, soft_wrap=True, force_terminal=True)
+    with Live(picture, console=screen, auto_refresh=False):
+        pass
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.file.getvalue())
 
 
 class Terminal:

@@ -12,10 +12,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 from support import command
-from terminals import terminal
+from terminals import drawn, terminal
 
 from benchmarks.drill import Drill
-from benchmarks.drilled import Drilled, NotAsPredicted, require_as_predicted
+from benchmarks.drill_view import table_of
+from benchmarks.drilled import Drilled, NotAsPredicted, Tally, require_as_predicted
 from benchmarks.fleet import running_trial
 from benchmarks.hands import LocalHands
 from benchmarks.scenario import Event, Plan
@@ -339,6 +340,16 @@ def test_what_happens_while_nothing_is_watched_is_no_failure_that_was_seen_and_h
     (killed, *_) = found.deeds
     assert (killed.node, killed.what, killed.sensed_ms) == ("f2", "kill", None)
     assert (found.total("lost"), found.lost_in_outages > 0) == (0, True)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_shows_which_mask_is_which(width):
+    found = Drilled(plan=Plan(mode="random"), order=tuple("abcdefgh"), planned_s=60.0)
+    found.masks = [Tally(mask=f"1100011{k}", sent=1900 + k, answered=1900, n=1890, labels_equal=1890) for k in (0, 1)]
+    shown = drawn(table_of(found), width)
+    assert "11000110" in shown
+    assert "11000111" in shown
+    assert width < 80 or all(each in shown for each in ("answered", "measured", "predicted", "changing", "1901"))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from support import command
-from terminals import terminal
+from terminals import drawn, terminal
 
 from benchmarks.answers import KEPT_S, Tally
 from benchmarks.exposition import exposition
 from benchmarks.probe import AgentWire, Probe
-from benchmarks.watch_view import changes
+from benchmarks.timeline import topology
+from benchmarks.watch_view import changes, picture
 from benchmarks.watched import Watched
 from broker.beat import Beat, encode_beat
 from broker.embedded import LocalBroker, running_broker
@@ -213,6 +215,15 @@ def test_a_fleet_of_which_nobody_is_heard_may_have_another_name(bundle):
     story = Story(bundle)
     first, second, *_ = changes(None, story.now())
     assert (first, second) == ("the broker is there", "nobody is heard: is that the fleet's name?")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_shows_who_is_how_and_what_is_to_be_expected(story, bundle, width):
+    story.sink_sees(f1="suspect", f2="alive", e1="alive")
+    shown = drawn(picture(topology(bundle.manifest), story.now()), width)
+    assert f"predicted {100 * story.now().expected_accuracy:.2f} %" in " ".join(shown.split())
+    assert re.search(r"cloud +alive +\d\d:", shown)
+    assert re.search(r"f1 +suspect +\d\d:", shown)
 
 
 def test_a_fleet_of_another_bundle_is_none_to_watch_but_one_that_goes_over_is(story, bundle):
