@@ -11,7 +11,7 @@ from rich.text import Text
 from benchmarks.drill import Drill
 from benchmarks.drilled import Drilled, Tally
 from benchmarks.letters import large
-from benchmarks.terminal import notes, print_blame, print_table, results, say
+from benchmarks.terminal import flowing, notes, print_blame, print_table, results, say
 from benchmarks.times import quantile_ms
 
 _RECENT_S = 10.0
@@ -57,10 +57,10 @@ def _picture(drill: Drill) -> RenderableType:
     if drill.by_hand is not None:
         parts.append(_headline(drill))
     planned = f" of {found.planned_s:.0f}" if found.planned_s else ""
-    nodes = Text(f"{drill.at_s:.0f}{planned} s   ", no_wrap=False)
+    nodes = flowing(f"{drill.at_s:.0f}{planned} s   ")
     for node, state in drill.states.items():
         nodes.append(f"{node} {state}  ", style="green" if state == "alive" else "bold red")
-    parts += [nodes, Text(line(found), no_wrap=False), table_of(found)]
+    parts += [nodes, flowing(line(found)), table_of(found)]
     return Group(*parts)
 
 

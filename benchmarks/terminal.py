@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks import memory
 from benchmarks.phases import PhaseReport
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 _WIDEST: Final = 10_000
 notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 results = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+
+
+def flowing(text: str, style: str = "") -> Text:
+    """Return a text of a picture that goes on in the next line where the terminal ends; otherwise it would be cut."""
+    return Text(text, style=style, no_wrap=False, overflow="fold")
 
 
 def say(text: str) -> None:

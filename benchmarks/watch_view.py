@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.terminal import notes, say
+from benchmarks.terminal import flowing, notes, say
 from benchmarks.timeline import Topology, places
 from benchmarks.watched import STAGES, Seen, Snapshot
 
@@ -70,13 +70,13 @@ def picture(fog: Topology, now: Snapshot) -> Group:
     """Return what a terminal shows."""
     skips = ", ".join(f"{each.source} → {each.target}" for each in fog.hyperconnections if each.kind == "skip")
     parts = (_head(now), _summary(now), "", _fog(fog, now))
-    past = Text(f"skips: {skips}\n" if skips else "", style="dim", no_wrap=False)
+    past = flowing(f"skips: {skips}\n" if skips else "", "dim")
     return Group(*parts, past, _table(now), _latest(now))
 
 
 def _head(now: Snapshot) -> Text:
     since = _since(now.broker_for_s)
-    head = Text(f"fleet {now.fleet}, bundle {now.bundle}   ", style="bold", no_wrap=False)
+    head = flowing(f"fleet {now.fleet}, bundle {now.bundle}   ", "bold")
     if not now.broker_up:
         return head.append(f"the broker is away since {since}: waiting for it; below, how it was", style="bold red")
     if not now.is_heard:
@@ -86,11 +86,10 @@ def _head(now: Snapshot) -> Text:
 
 def _summary(now: Snapshot) -> Text:
     answers = now.answers
-    return Text(
+    return flowing(
         f"mask {now.mask or '-'} of {', '.join(now.order)}, predicted {percent(now.expected_accuracy)}\n"
         f"{answers.per_s:.1f} answers/s, "
-        f"{percent(answers.complete_share)} complete, {percent(answers.guess_share)} guesses",
-        no_wrap=False,
+        f"{percent(answers.complete_share)} complete, {percent(answers.guess_share)} guesses"
     )
 
 
@@ -140,4 +139,4 @@ def _latest(now: Snapshot) -> Text:
     labels = (
         f"{each.label}{' (guess)' * each.guess}{'' if each.complete else ' (cut)'}" for each in now.answers.latest
     )
-    return Text(f"latest labels: {', '.join(labels) or '-'}", no_wrap=False)
+    return flowing(f"latest labels: {', '.join(labels) or '-'}")

@@ -217,7 +217,7 @@ def test_a_fleet_of_which_nobody_is_heard_may_have_another_name(bundle):
     assert (first, second) == ("the broker is there", "nobody is heard: is that the fleet's name?")
 
 
-@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("width", [44, 60, 80])
 def test_a_narrow_terminal_shows_who_is_how_and_what_is_to_be_expected(story, bundle, width):
     story.sink_sees(f1="suspect", f2="alive", e1="alive")
     shown = drawn(picture(topology(bundle.manifest), story.now()), width)
