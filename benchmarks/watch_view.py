@@ -70,8 +70,8 @@ def picture(fog: Topology, now: Snapshot) -> Group:
     """Return what a terminal shows."""
     skips = ", ".join(f"{each.source} → {each.target}" for each in fog.hyperconnections if each.kind == "skip")
     parts = (_head(now), _summary(now), "", _fog(fog, now))
-    past = flowing(f"skips: {skips}\n" if skips else "", "dim")
-    return Group(*parts, past, _table(now), _latest(now))
+    named = flowing(f"skips: {skips}\n" if skips else "", "dim")
+    return Group(*parts, named, _table(now), _latest(now))
 
 
 def _head(now: Snapshot) -> Text:

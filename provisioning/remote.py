@@ -191,8 +191,10 @@ class Remote:
             raise RemoteError(f"did not finish within {timeout_s:.0f} s: is the device overloaded?") from error
         except (OSError, EOFError, paramiko.SSHException, invoke.exceptions.ThreadException) as error:
             raise _broken(error) from error
+        if done.exited < 0 and self._is_closed:
+            raise RemoteError("interrupted")
         if done.exited < 0:  # nobody has said how it ended
-            raise RemoteError("interrupted") if self._is_closed else _broken(EOFError())
+            raise RemoteError("the connection broke, or what ran there was killed: run it again")
         return Outcome(done.exited, done.stdout, done.stderr)
 
 
