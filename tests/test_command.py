@@ -257,8 +257,6 @@ def test_ctrl_c_before_the_first_library_is_loaded_ends_it_without_a_word(foggua
     ("missing", "arguments", "extra"),
     [
         ("matplotlib", "report drill.json", "benchmarks"),
-        ("torch", "train watch --out run", "export"),
-        ("onnx", "check BUNDLE", "export"),
         ("cryptography", "pki init pki --fleet house --bundle BUNDLE --host h", "provisioning"),
     ],
 )
