@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while libraries are loaded, Ctrl-C ends it without a word
 
-from broker.errors import FogError
+from broker.errors import FailureFound, FogError
 
 try:
     import typer

@@ -7,8 +7,8 @@ import numpy as np
 
 from broker.frame import Frame, Vector, encode
 from broker.topics import Topics
-from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, Manifest
+from edge_agent.loading import load_session
 from edge_agent.session import Floats
 
 

@@ -29,8 +29,8 @@ from broker.presence import decode_status
 from broker.scratch import scratch
 from broker.topics import Topics
 from broker.url import BrokerUrl, parse_urls
-from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, load
+from edge_agent.loading import load_session
 from provisioning import asking
 from provisioning.local import LocalFleet
 

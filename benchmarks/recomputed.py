@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from benchmarks.culprits import Judged
 from broker.frame import Dtype, Frame, Vector
-from edge_agent.agent import load_session
 from edge_agent.answer import Answer, softmax
 from edge_agent.bundle import Bundle, Manifest
 from edge_agent.finite import is_finite
+from edge_agent.loading import load_session
 from edge_agent.session import Session
 
 _ALLOWED: Final[dict[Dtype, float]] = {"float32": 1e-3, "float16": 5e-3, "int8": 1.5 / 127}

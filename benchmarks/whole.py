@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from benchmarks.stages import quantiles
 from broker.frame import Vector
-from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle
+from edge_agent.loading import load_session
 
 _WARM_UP = 20
 

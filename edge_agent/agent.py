@@ -17,16 +17,16 @@ from broker.link import HASTY_HANDSHAKE_S, Link
 from broker.message import Message, Request
 from broker.presence import Reason, Status, StatusError, decode_status, encode_status
 from broker.topics import Topics
-from edge_agent.bundle import Bundle, Manifest
+from edge_agent.bundle import Bundle
 from edge_agent.commands import encode_reply
-from edge_agent.config import Config, ConfigError, brokers_of
+from edge_agent.config import Config, brokers_of
 from edge_agent.epoch import is_superseded, next_epoch
 from edge_agent.exchange import Exchange, load_current
 from edge_agent.generations import Generations
 from edge_agent.host_reader import HostReader
+from edge_agent.loading import configured_session, require_member
 from edge_agent.memory import give_back
 from edge_agent.node import Node
-from edge_agent.provider import CPU, Provider, provider_of
 from edge_agent.service import Supervisor, Watchdog
 from edge_agent.session import Session
 
@@ -37,40 +37,6 @@ _METRICS_EVERY_S = 1.0
 _FAREWELL_S = 1.0
 _READING_S = 0.005
 _BURST = 64
-
-
-def load_session(
-    bundle: Bundle, node: str, threads: int = 1, provider: Provider = CPU, cache: Path | None = None
-) -> Session:
-    """Load the graph of `node`, its hash checked first; raises BundleError, BundleDamaged or SessionError."""
-    entry = bundle.manifest.entry(node)
-    bundle.verify([entry.file])
-    return Session(bundle.file(entry.file), bundle.manifest.arriving(node), entry.layout, threads, provider, cache)
-
-
-def configured_session(config: Config, bundle: Bundle) -> Session:
-    """Load the graph of the agent's node, for what is to compute it; raises as `load_session`."""
-    provider = provider_of(config.provider)
-    return load_session(bundle, config.node, config.threads, provider, compiled_folder(config, bundle))
-
-
-def compiled_folder(config: Config, bundle: Bundle) -> Path | None:
-    """Return where the provider keeps what it makes of the node's graph, if it makes anything."""
-    graph = bundle.manifest.files[bundle.manifest.entry(config.node).file]
-    return Path(config.state) / "engines" / graph[:16] if provider_of(config.provider).compiles else None
-
-
-def require_member(config: Config, manifest: Manifest) -> None:
-    """Raise ConfigError unless the bundle has such a node, or such a sensor and the configuration a source for it."""
-    if config.node not in manifest.names:
-        raise ConfigError(f"node {config.node!r} is not in bundle {config.bundle}: it has {', '.join(manifest.names)}")
-    if config.node in manifest.sensors and config.source is None:
-        raise ConfigError(f"{config.node} is a sensor: say where its samples come from, `source` in its configuration")
-    if config.node in manifest.nodes and config.source is not None:
-        raise ConfigError(
-            f"{config.node} is a node, and `source` is for a sensor ({', '.join(manifest.sensors)}): "
-            "run another agent for that one"
-        )
 
 
 def run(

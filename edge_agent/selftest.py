@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 
 from broker.frame import Dtype, Layout, Vector
-from edge_agent.agent import compiled_folder, configured_session, require_member
 from edge_agent.bundle import Bundle, BundleDamaged, load
 from edge_agent.config import Config, Source
+from edge_agent.loading import compiled_folder, configured_session, require_member
 from edge_agent.provider import provider_of
 from edge_agent.sample import Leaf
 from edge_agent.session import runtime_versions

@@ -9,8 +9,8 @@ import numpy as np
 
 from broker.errors import FogError
 from broker.frame import Layout
-from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle, BundleDamaged, Manifest, file_problem, load
+from edge_agent.loading import load_session
 from edge_agent.selftest import TOLERANCES, distance, golden
 from edge_agent.session import Floats, open_graph
 from edge_agent.signature import SignatureRefused, is_valid, key_id, read_signature, require_signed

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from broker.frame import Vector
-from edge_agent.agent import load_session
 from edge_agent.bundle import Bundle
+from edge_agent.loading import load_session
 from edge_agent.session import Floats
 from export.data.rows import Integers
 from export.failures import GUESS, combinations_of_masks

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_agent.agent import load_session
 from edge_agent.bundle import MANIFEST, encode_manifest, load
+from edge_agent.loading import load_session
 
 
 def altered(folder, node, nodes, constants=()):

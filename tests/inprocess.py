@@ -7,8 +7,8 @@ import msgspec
 from broker.frame import Frame, encode
 from broker.presence import Status, encode_status
 from broker.topics import Topics
-from edge_agent.agent import load_session
 from edge_agent.answer import Answer
+from edge_agent.loading import load_session
 from edge_agent.node import Node
 from export.evaluation import Composed, labels, logits_by_mask
 from export.failures import GUESS

@@ -10,8 +10,8 @@ from secured import FLEET, fleet_keys, link, secured
 from broker.errors import FogError
 from broker.link import Link, LinkError, LinkLost
 from broker.topics import Topics
-from edge_agent.agent import load_session
 from edge_agent.config import Source
+from edge_agent.loading import load_session
 from edge_agent.node import Node
 from edge_agent.sensor import Sensor
 from provisioning import pki

@@ -10,9 +10,9 @@ from retrained import retrained
 from benchmarks.books import faults
 from benchmarks.recomputed import Overheard, judge, sessions_of
 from broker.frame import Frame, decode, encode
-from edge_agent.agent import load_session
 from edge_agent.answer import guess
 from edge_agent.finite import is_finite
+from edge_agent.loading import load_session
 from export.data import load_data
 from export.data.rows import split_rows
 from export.evaluation import Composed

@@ -19,9 +19,9 @@ from broker.epoch import MAX_EPOCH
 from broker.frame import CUT, Frame, FrameError, Layout, decode, encode, seal
 from broker.presence import Status, StatusError, decode_status, encode_status
 from broker.topics import Topics
-from edge_agent.agent import load_session
 from edge_agent.answer import Answer, softmax
 from edge_agent.commands import CommandError, decode_ask, encode_ask
+from edge_agent.loading import load_session
 from edge_agent.metrics import Metrics
 from edge_agent.node import Node
 

@@ -11,10 +11,10 @@ from onnx import helper, numpy_helper
 from retrained import retrained
 
 from broker.frame import Frame, encode
-from edge_agent.agent import load_session
 from edge_agent.config import Config
 from edge_agent.exchange import Exchange
 from edge_agent.generations import IDLE_NS, Generations
+from edge_agent.loading import load_session
 from edge_agent.metrics import Metrics
 from edge_agent.node import Node
 from export.data import load_data

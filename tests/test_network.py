@@ -185,7 +185,7 @@ def test_rows_that_are_not_the_specification_s_are_refused():
 
 
 def test_sensors_standardise_with_the_training_rows_only(bundle, run_path):
-    from edge_agent.agent import load_session
+    from edge_agent.loading import load_session
     from export.data.rows import split_rows
 
     rows = load_data("watch")

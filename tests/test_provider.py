@@ -10,8 +10,8 @@ import pytest
 from support import ROOT
 
 from broker.errors import FogError
-from edge_agent.agent import load_session
 from edge_agent.config import Config, load_config
+from edge_agent.loading import load_session
 from edge_agent.provider import Provider, provider_of
 from edge_agent.selftest import self_test
 from edge_agent.session import SessionError

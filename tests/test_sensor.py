@@ -16,10 +16,10 @@ from broker.embedded import running_broker
 from broker.frame import Frame, decode, encode
 from broker.link import Link
 from broker.topics import Topics
-from edge_agent.agent import load_session
 from edge_agent.answer import Answer
 from edge_agent.bundle import load
 from edge_agent.config import Config, Source
+from edge_agent.loading import load_session
 from edge_agent.metrics import Metrics
 from edge_agent.pace import raiser, step_number
 from edge_agent.selftest import self_test

@@ -21,7 +21,7 @@ from broker.embedded import LocalBroker
 from broker.errors import FogError
 from broker.frame import Frame, encode
 from broker.topics import Topics
-from edge_agent.agent import load_session
+from edge_agent.loading import load_session
 from edge_agent.metrics import Counters, Metrics, Source, Stages
 from edge_agent.node import Node
 
