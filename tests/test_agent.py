@@ -134,6 +134,7 @@ def last_said(heard):
     return said["online"], said["epoch"]
 
 
+@pytest.mark.parametrize("broker", ["mosquitto", pytest.param("embedded", marks=pytest.mark.slow)], indirect=True)
 def test_a_frozen_agent_is_given_up_by_the_broker(tmp_path, broker, bundle):
     with listener(broker, TOPICS.status("e1")) as (link, heard), agent(tmp_path, broker, bundle.path) as process:
         assert link.poll_until(lambda: heard, 20)

@@ -137,6 +137,8 @@ def test_every_option_is_in_the_graphs(tmp_path, quick_spec, changes):
     assert all(finding.ok for finding in check(tmp_path / "bundle")[1])
 
 
+@pytest.mark.slow
+@pytest.mark.compute
 def test_nodes_may_be_called_what_torch_calls_a_step_of_a_graph():
     text = load_spec("watch").text
     for name, other in {"iot": "sub", "e1": "relu", "f2": "add", "f1": "linear", "cloud": "matmul"}.items():

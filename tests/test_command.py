@@ -167,6 +167,8 @@ def test_several_seeds_are_trained_evaluated_and_one_of_them_exported(fogguard, 
     assert (missing.returncode, "seed 9 is not in this run: it has 5, 6, 7" in missing.stderr) == (2, True)
 
 
+@pytest.mark.slow
+@pytest.mark.compute
 def test_skips_are_planned_trained_and_written(fogguard, tmp_path):
     arguments = ["--skips", 1, "--top", 3, "--train", 2, "--seeds", 1, "--epochs", 1]
     done = fogguard("plan-skips", "watch", *arguments, "--out", "better.toml", "--json", "p.json")

@@ -25,7 +25,7 @@ def printing(what, *, status=0):
     return shlex.join([sys.executable, "-c", program, "{port}"])
 
 
-@pytest.mark.parametrize("broker", ["mosquitto", pytest.param("embedded", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
 def test_a_fleet_the_floor_and_a_yardstick_of_somebody_elses_are_timed_in_turns(bundle, broker):
     told = '{"p50_ms": 1.0, "p95_ms": 2, "p99_ms": 4, "steps_per_s": PORT, "more": "x"}'
     found = measure(bundle.path, str(broker), steps=30, window=4, rounds=2, offered=[50], beside=printing(told))

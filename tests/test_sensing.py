@@ -180,6 +180,7 @@ def test_the_death_of_an_earlier_life_is_not_the_last_word(tmp_path, broker, bun
         assert heard[-1] == born
 
 
+@pytest.mark.parametrize("broker", ["mosquitto", pytest.param("embedded", marks=pytest.mark.slow)], indirect=True)
 def test_a_made_up_epoch_locks_no_node_out(tmp_path, broker, bundle):
     with (
         listener(broker, TOPICS.metrics("f2"), TOPICS.metrics("e1")) as (link, heard),

@@ -148,6 +148,7 @@ def soaked(bundle, kind, seconds, seed, *, calm=False, at_first=lambda _trial: N
     return found
 
 
+@pytest.mark.slow
 def test_a_wrong_label_is_a_violation(bundle):
     rows = bundle.manifest.accuracy.n
     predicted = {mask: [-7] * rows for mask in bundle.manifest.accuracy.per_mask}
