@@ -47,6 +47,8 @@ def running(tmp_path, *arguments):
     ("kind", "down", "guesses"),
     [
         *(pytest.param(kind, "", 0, marks=pytest.mark.slow) for kind in ("embedded", "mosquitto")),
+        pytest.param("mosquitto", "f1,e1", 0, marks=pytest.mark.slow),
+        pytest.param("embedded", "f1,f2", 237, marks=pytest.mark.slow),
         ("embedded", "f1,e1", 0),
         ("mosquitto", "f1,f2", 237),
     ],
