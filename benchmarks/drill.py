@@ -228,8 +228,8 @@ class Drill:
     def _tell(self) -> None:
         began_s = self.at_s
         self.found.elapsed_s = self.found.stretches[-1].to_s = round(began_s, 4)
-        for each in self.found.blame():
-            self._say(f"{began_s:.1f} s: {each.what} (stage {each.stage})")
+        for news in self.found.blame():
+            self._say(f"{began_s:.1f} s: {news}")
         self._keep(self.found)
         self._next_tell_s = began_s + max(1.0, (self.at_s - began_s) / _WRITING_SHARE)
         self._show(self)

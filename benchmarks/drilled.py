@@ -179,11 +179,13 @@ class Drilled(msgspec.Struct, kw_only=True):
     evidence: Evidence = msgspec.field(default_factory=Evidence)
     findings: list[Finding] = []
 
-    def blame(self) -> list[Finding]:
-        """Bring the findings up to date, and return those that are new."""
-        known = {(each.culprit, each.stage) for each in self.findings}
-        self.findings = self.evidence.findings()
-        return [each for each in self.findings if (each.culprit, each.stage) not in known]
+    def blame(self) -> list[str]:
+        """Bring the findings up to date, and return what is new, and what does not hold any more."""
+        before, self.findings = self.findings, self.evidence.findings()
+        known = {(each.culprit, each.stage) for each in before}
+        now = {(each.culprit, each.stage) for each in self.findings}
+        new = [f"{each.what} (stage {each.stage})" for each in self.findings if (each.culprit, each.stage) not in known]
+        return new + [f"{culprit} is not to blame after all (stage {stage})" for culprit, stage in sorted(known - now)]
 
     def tally(self, mask: str) -> Tally:
         """Return the tally of a mask, a new one if need be."""

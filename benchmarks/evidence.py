@@ -20,7 +20,9 @@ _SPELLS: Final = 3
 _CALL_MS: Final = 0.05
 """What a call costs beside the graph where a node does something else in between; here the calls follow each other."""
 _INFER_TIMES, _INFER_MS = 4.0, 0.1
-"""How many times slower than the others, and by how much, one must be: on a busy machine nobody seems over 1.5."""
+"""How many times slower than the others, and by how much, one must be while it is fed, to be suspected."""
+_REST_TIMES: Final = 3.0
+"""And how many times at rest, to be so: ten processes on two busy cores seem up to 2.5 times."""
 
 
 class Evidence(msgspec.Struct, kw_only=True):
@@ -32,6 +34,7 @@ class Evidence(msgspec.Struct, kw_only=True):
         links: What came over each, by `source>node`.
         judged: How what each node put out compares with what its graph makes of what it got.
         infer_times: Of each node, how often 200 inferences took so long in the mean: `benchmarks.times`.
+        rest_ms: How long one took on each node at rest, if somebody seemed slow in this sitting: else empty.
         here_ms: How long one takes on the measuring machine.
     """
 
@@ -40,6 +43,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     links: dict[str, Arrived] = {}
     judged: dict[str, Judged] = {}
     infer_times: dict[str, dict[int, int]] = {}
+    rest_ms: dict[str, float] = {}
     here_ms: dict[str, float] = {}
 
     def add_links(self, came: Mapping[str, Arrived]) -> None:
@@ -56,15 +60,28 @@ class Evidence(msgspec.Struct, kw_only=True):
         """Take in how long some inferences of a node took in the mean."""
         count(self.infer_times.setdefault(node, {}), mean_ms)
 
-    def findings(self) -> list[Finding]:
-        """Return who is to blame."""
+    def suspects(self) -> list[Finding]:
+        """Return who seems to infer slowly, by what they told while they were fed.
+
+        Caches are cold where steps come seldom and warm where many come at once, so that one of two that are alike
+        may seem five times slower.
+        """
         there_ms = {
             node: quantile_ms(times, 0.5) for node, times in self.infer_times.items() if sum(times.values()) >= _SPELLS
         }
         here_ms = {node: ms + _CALL_MS for node, ms in self.here_ms.items()}
+        return slow_nodes(there_ms, here_ms, _INFER_TIMES, _INFER_MS)
+
+    def findings(self) -> list[Finding]:
+        """Return who is to blame; who seems slow is, unless it was asked at rest and is not."""
         return [
             *other_bundles(self.bundle, self.others),
             *corrupt_links(self.links),
             *wrong_nodes(self.judged),
-            *slow_nodes(there_ms, here_ms, _INFER_TIMES, _INFER_MS),
+            *(each for each in self.suspects() if each.culprit not in self._cleared()),
         ]
+
+    def _cleared(self) -> set[str]:
+        """Return who is no slower than the others at rest, if there are others."""
+        slow = slow_nodes(self.rest_ms, self.here_ms, _REST_TIMES, 0.0)
+        return self.rest_ms.keys() - {each.culprit for each in slow} if len(self.rest_ms) > 1 else set()

@@ -21,6 +21,7 @@ from benchmarks.overhearing import WATCHED, overhear
 from benchmarks.probe import Fed, Probe, StepLost
 from benchmarks.reached import Reached
 from benchmarks.recomputed import judge, sessions_of
+from benchmarks.rest import ask_speeds
 from benchmarks.stages import Batch, bounds_ms, quantiles, stages_ms, waterfall, wires_ms
 from benchmarks.timeline import topology
 from benchmarks.whole import time_whole
@@ -34,7 +35,6 @@ BATCH: Final = 100
 _BATCH_S: Final = 5.0
 _WARM_UP: Final = 100
 _PINGS: Final = 8
-_SPEEDS: Final = 3
 _UNTIMED: Final = 20
 _ROUNDS: Final = 9
 Progress = Callable[[str], None]
@@ -172,14 +172,8 @@ def _watch(
     nodes = list(reached.bundle.manifest.nodes)
     looks: dict[str, list[Look]] = {node: [] for node in nodes}
     trips_ms: dict[str, list[float]] = {node: [] for node in nodes}
-    infer_ms: dict[str, list[float]] = {node: [] for node in nodes}
     plugs_w: dict[str, list[float]] = {node: [] for node in nodes}
-    watch = _Watch([], looks, plugs_w, [], trips_ms, infer_ms, reached.is_here, 0)
-    # One at a time, for they may share a processor; some in a row, or one that is held back would rest in between; and
-    # again, or whatever else the machine did meanwhile would be blamed on one of them.
-    for node in [*nodes] * _SPEEDS:
-        told = [operator.ask([node], "speed")[node].reply.infer_ms for _ in range(_SPEEDS)]
-        infer_ms[node].extend(filter(None, told))
+    watch = _Watch([], looks, plugs_w, [], trips_ms, ask_speeds(operator, nodes), reached.is_here, 0)
     try:
         probe.one_by_one(min(_WARM_UP, steps), _BATCH_S)
         began_s, count = time.monotonic(), 0

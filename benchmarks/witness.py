@@ -1,11 +1,13 @@
 """Watches a fleet while it is fed: what its nodes tell, and what some of its steps were. It costs next to nothing.
 
 Each node tells its metrics once a second anyhow. Every few seconds some steps are overheard, in a thread of its own and
-by a client that stays for these only, and computed again here: at any load that is as few.
+by a client that stays for these only, and computed again here: at any load that is as few. Whoever seems slow meanwhile
+is asked at the end, when nothing is fed.
 """
 
 import contextlib
 import logging
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +21,7 @@ from benchmarks.fleet import Trial
 from benchmarks.overhearing import listening
 from benchmarks.reached import Reached
 from benchmarks.recomputed import Overheard, judge, sessions_of
+from benchmarks.rest import ask_speeds
 from broker.errors import FogError
 from edge_agent.metrics import Metrics
 
@@ -28,6 +31,7 @@ _ANSWERS: Final = 12
 _LISTEN_S: Final = 1.0
 _TOLD_S: Final = 1.5  # a node tells once a second
 _EXCUSED_S: Final = 2.0
+_BACK_S: Final = 5.0
 
 
 @contextlib.contextmanager
@@ -75,6 +79,7 @@ class Witness:
     def __enter__(self) -> "Witness":
         self._sessions = sessions_of(self._bundle)
         self._evidence.others.clear()  # this fleet would not have come so far
+        self._evidence.rest_ms.clear()
         self._evidence.here_ms = {node: session.mean_ms(time.thread_time) for node, session in self._sessions.items()}
         self._known = dict(self._driver.told.metrics)
         self._driver.told.listener = self._take
@@ -87,8 +92,10 @@ class Witness:
             self._wait_for_all()
         self._driver.told.listener = lambda _metrics: None
         self._is_over = True
-        self._pool.shutdown()
         self._take_sample()
+        if kind in (None, KeyboardInterrupt) and (suspects := {each.culprit for each in self._evidence.suspects()}):
+            self._ask_at_rest(suspects)
+        self._pool.shutdown()
 
     def excuse(self, nodes: Iterable[str]) -> None:
         """Leave out how long these take to infer: they are slow, or stood still, by order."""
@@ -97,10 +104,33 @@ class Witness:
 
     def _wait_for_all(self) -> None:
         """If it was over too soon for that, let everybody tell once."""
-        expected = self._driver.told.sink_alive() | {self._bundle.manifest.sink}
+        expected = self._alive()
         ends_s = time.monotonic() + _TOLD_S
         while not self._told >= expected and time.monotonic() < ends_s:
             self._driver.wait(0.02)
+
+    def _ask_at_rest(self, suspects: set[str]) -> None:
+        """Ask them, and the others beside whom they seem slow, as soon as the last steps are answered."""
+        driver = self._driver
+        driver.drain()
+        ends_s = time.monotonic() + _BACK_S
+        while not suspects <= self._alive() and time.monotonic() < ends_s:
+            driver.wait(0.02)
+        asking = self._pool.submit(self._speeds, sorted(self._alive()))
+        while not asking.done():
+            driver.wait(0.02)
+        try:
+            self._evidence.rest_ms.update(asking.result())
+        except FogError as error:
+            _log.warning("%s cannot be asked whether it is slow at rest: %s", ", ".join(sorted(suspects)), error)
+
+    def _speeds(self, nodes: list[str]) -> dict[str, float]:
+        """Return how long an inference takes each at rest; another thread's."""
+        with self._reached._replace(url=self._driver.url).operator() as operator:
+            return {node: statistics.median(told) for node, told in ask_speeds(operator, nodes).items() if told}
+
+    def _alive(self) -> frozenset[str]:
+        return self._driver.told.sink_alive() | {self._bundle.manifest.sink}
 
     def _take(self, metrics: Metrics) -> None:
         self._told.add(metrics.node)

@@ -17,8 +17,10 @@ from benchmarks.evidence import Evidence
 from benchmarks.fleet import running_trial
 from benchmarks.hands import NoHands
 from benchmarks.kinds import read_result
+from benchmarks.live import follow
 from benchmarks.report import report_of
 from benchmarks.scenario import Event, Plan
+from benchmarks.witness import Witness
 
 HERE_MS = {"e1": 0.006, "f2": 0.02, "f1": 0.03, "cloud": 0.04}
 USUAL_MS = {"e1": 0.05, "f2": 0.1, "f1": 0.13, "cloud": 0.17}  # a call takes longer where something else goes on
@@ -58,6 +60,39 @@ def test_one_hold_up_of_a_machine_is_no_slow_processor():
     for _ in range(5):
         evidence.add_spell("f1", 1.9)
     assert named(evidence.findings()) == [("f1", "infer")]
+
+
+WARM_MS = {"e1": 0.032, "f2": 0.035, "f1": 0.065, "cloud": 0.25}  # the sink's steps came seldom, the others' at once
+
+
+@pytest.mark.parametrize(
+    ("rest_ms", "culprits"),
+    [
+        ({}, [("cloud", "infer")]),
+        ({node: 1.3 * ms for node, ms in HERE_MS.items()}, []),
+        ({**HERE_MS, "cloud": 3.5 * HERE_MS["cloud"]}, [("cloud", "infer")]),
+        ({node: 9 * ms for node, ms in HERE_MS.items()}, []),  # all devices are alike
+        ({node: ms for node, ms in HERE_MS.items() if node != "cloud"}, [("cloud", "infer")]),  # it said nothing
+        ({"cloud": HERE_MS["cloud"]}, [("cloud", "infer")]),  # nobody to compare it with
+        ({**HERE_MS, "f2": 9 * HERE_MS["f2"]}, []),  # slow now, quick when it was fed
+    ],
+)
+def test_who_seems_slow_is_not_named_if_it_is_as_quick_as_the_others_at_rest(rest_ms, culprits):
+    evidence = timed(WARM_MS)
+    evidence.rest_ms = rest_ms
+    assert named(evidence.suspects()) == [("cloud", "infer")]
+    assert named(evidence.findings()) == culprits
+
+
+def test_a_drill_tells_who_is_to_blame_and_who_is_not_after_all():
+    plan = Plan(mode="scenario", events=(), seconds=1)
+    found = Drilled(plan=plan, order=("e1", "f2", "f1"), planned_s=1, evidence=timed(WARM_MS))
+    (news,) = found.blame()
+    assert news.startswith("cloud infers slowly")
+    assert found.blame() == []
+    found.evidence.rest_ms = HERE_MS
+    assert found.blame() == ["cloud is not to blame after all (stage infer)"]
+    assert found.blame() == found.findings == []
 
 
 def test_evidence_adds_up_over_sittings():
@@ -170,3 +205,17 @@ def test_a_device_that_is_ten_times_slower_is_named_unless_the_plan_makes_it_so(
     assert ordered.findings == []
     assert "f2" not in ordered.evidence.infer_times
     assert named(found.findings) == [("f2", "infer")], found.evidence.infer_times
+
+
+@pytest.mark.slow
+def test_who_was_held_up_while_it_was_fed_is_not_named_if_it_is_quick_at_rest(tmp_path, bundle):
+    evidence = Evidence()
+    with (
+        fleet(tmp_path, bundle, odd="f2") as (reached, pid),
+        running_trial(bundle.path, broker=str(reached.url), fleet=FLEET, local=False) as trial,
+        Witness(trial, evidence),
+        held_back(pid),
+    ):
+        follow(trial, 1500, frozenset(), lambda _line: None)
+    assert named(evidence.suspects()) == [("f2", "infer")], evidence.infer_times
+    assert evidence.findings() == [], evidence.rest_ms
