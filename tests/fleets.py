@@ -1,6 +1,8 @@
-"""Labs of four virtual devices for `fogguard provision`, and what else is done with them than a fleet's life holds."""
+"""Labs of four virtual devices for `fogguard provision`, and the command line as their operator uses it."""
 
+import json
 import os
+import shutil
 import subprocess
 import time
 from contextlib import contextmanager
@@ -8,13 +10,91 @@ from contextlib import contextmanager
 import pytest
 from retrained import retrained
 from support import command
-from test_provision import NAME, NODES, Fleet, changes, reasons, uplink
 
+from edge_agent.bundle import load
 from provisioning import pki
 from provisioning.inventory import load_inventory
+from provisioning.signing import sign_bundle
 from provisioning.wheels import Target, wheelhouse
 
-__all__ = ["NODES", "bare_fleet", "changes", "during", "other_bundle", "reasons", "require_answers", "require_serving"]
+NAME = "provision"
+ADDRESS = "10.77.0.254/24"
+NODES = ("e1", "f2", "f1", "cloud")
+
+
+class Fleet:
+    """The command line, for a lab of four devices whose agents and broker are provisioned from this machine."""
+
+    def __init__(self, folder, bundle):
+        self.folder = folder
+        self.file = folder / "fleet.toml"
+        self.bundle = self.signed(shutil.copytree(bundle.path, folder / "bundle"))
+
+    def signed(self, path):
+        sign_bundle(path, self.folder / "pki" / "signing.key")
+        return load(path)
+
+    def command(self, *words, code=0, timeout=250, **environment):
+        done = subprocess.run(
+            [command("fogguard"), *map(str, words)],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def provision(self, verb, *words, code=0, **environment):
+        """The JSON result of a command on the fleet."""
+        result = self.folder / f"{verb}.json"
+        result.unlink(missing_ok=True)
+        output = self.command("provision", verb, self.file, *words, "--json", result, code=code, **environment)
+        return json.loads(result.read_text()) if result.exists() else output
+
+    def lab(self, verb, *words):
+        return self.command("lab", verb, *([] if verb == "up" else ["--name", NAME]), *words)
+
+    def shell(self, device, script):
+        """The output of a shell script that root runs on a device."""
+        inventory = load_inventory(self.file)
+        found = inventory.devices[device]
+        login = ["ssh", "-F", "none", "-i", found.key, "-o", f"UserKnownHostsFile={self.folder / 'known_hosts'}"]
+        done = subprocess.run(
+            [*login, "-o", "BatchMode=yes", f"{found.user}@{found.address}", "sudo", "sh", "-s"],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.stdout.strip()
+
+    def bundles(self):
+        """The bundle that each device runs."""
+        return {node: self.shell(node, "sha256sum < /opt/fogguard/current/bundle/manifest.json")[:16] for node in NODES}
+
+    def require_answers(self, bundle, *options):
+        """Feed the fleet: every step is answered, and with the label that was predicted."""
+        words = ("--inventory", self.file, "--steps", "200", *options)
+        assert "200 of 200" in self.command("run", bundle.path, *words)
+
+
+@contextmanager
+def uplink():
+    """An end of the lab's bridge in this machine's network: from here there is an internet, from the devices not."""
+    subprocess.run(["ip", "link", "del", "fogguard-up"], capture_output=True)  # a run that was killed leaves it
+    subprocess.run(
+        f"ip link add fogguard-up type veth peer name uplink netns fogguard-{NAME} && "
+        f"ip -n fogguard-{NAME} link set uplink master bridge up && "
+        f"ip addr add {ADDRESS} dev fogguard-up && ip link set fogguard-up up",
+        shell=True,
+        check=True,
+    )
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "link", "del", "fogguard-up"], check=True)
 
 
 @contextmanager
@@ -74,7 +154,17 @@ def require_serving(fleet, device, timeout_s=20):
         time.sleep(0.3)
 
 
-def require_answers(fleet, bundle, *options):
-    """Feed the fleet: every step is answered, and with the label that was predicted."""
-    words = ("--inventory", fleet.file, "--steps", "200", *options)
-    assert "200 of 200" in fleet.command("run", bundle.path, *words)
+def changes(report):
+    return {
+        name: [step["name"] for step in device["steps"] if step["name"] != "facts"]
+        for name, device in report["devices"].items()
+    }
+
+
+def reasons(report):
+    return {name: device["reason"] for name, device in report["devices"].items()}
+
+
+def pids(fleet):
+    """The process of each agent: another one was started anew."""
+    return {node: fleet.shell(node, "systemctl show -p MainPID --value fogguard-agent") for node in NODES}

@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import replace
 
 import pytest
-from fleets import bare_fleet, reasons, require_answers
+from fleets import bare_fleet, reasons
 
 from provisioning.inventory import InventoryError, load_inventory, with_wheels
 from provisioning.own_wheel import WheelError, read_wheel
@@ -151,16 +151,16 @@ def test_another_provider_compiles_before_the_switch_as_the_agent_would_and_serv
         report = fleet.provision("apply", fleet.bundle.path)
         assert re.search(r"golden rows within \S+ \(limit 1e-02\), OpenVINOExecutionProvider", reasons(report)["f1"])
         (engine,) = fleet.shell("f1", kept).splitlines()
-        require_answers(fleet, fleet.bundle)
+        fleet.require_answers(fleet.bundle)
         serves = "cat /proc/$(systemctl show -P MainPID fogguard-agent)/maps"
         assert "libopenvino_intel_cpu_plugin" in fleet.shell("f1", serves)
         fleet.shell("f1", "systemctl restart fogguard-agent")
-        require_answers(fleet, fleet.bundle)
+        fleet.require_answers(fleet.bundle)
         assert fleet.shell("f1", kept).splitlines() == [engine]  # the service looks where the self-test compiled
     finally:
         fleet.file.write_text(plain)
     fleet.provision("apply", fleet.bundle.path)
-    require_answers(fleet, fleet.bundle)
+    fleet.require_answers(fleet.bundle)
 
 
 @pytest.mark.lab
@@ -175,11 +175,11 @@ def test_a_device_runs_its_own_onnxruntime_and_one_for_another_is_refused(fleet,
     for node, version in (("f1", OLDER), ("f2", "")):
         told = fleet.shell(node, "/opt/fogguard/current/agent --self-test")
         assert (f"onnxruntime {OLDER}" in told) == bool(version), told
-    require_answers(fleet, fleet.bundle)
+    fleet.require_answers(fleet.bundle)
     again = fleet.provision("apply", fleet.bundle.path, "--wheel", f"f1={older}")
     assert reasons(again)["f1"].startswith("nothing to change")
     if machine != "aarch64":
         refused = fleet.provision("apply", fleet.bundle.path, "--wheel", f"f1={wheel}", code=1)
         assert f"the device has Python 3.11 on {machine}" in reasons(refused)["f1"]
         assert f"onnxruntime {OLDER}" in fleet.shell("f1", "/opt/fogguard/current/agent --self-test")
-    require_answers(fleet, fleet.bundle)
+    fleet.require_answers(fleet.bundle)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fleets import NAME, NODES, bare_fleet, changes, pids, reasons
 from retrained import retrained
 from support import ROOT, command
 
@@ -28,132 +29,26 @@ from broker.link import Link
 from broker.tls import files_of
 from broker.topics import Topics
 from broker.url import parse_url
-from edge_agent.bundle import MANIFEST, load
+from edge_agent.bundle import MANIFEST
 from export.heldout import held_out_for_bundle
-from provisioning import pki
 from provisioning.inventory import load_inventory
-from provisioning.signing import sign_bundle
 from provisioning.wheels import Target, wheelhouse
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
-NAME = "provision"
-ADDRESS = "10.77.0.254/24"
-NODES = ("e1", "f2", "f1", "cloud")
 RATE = 200.0
-
-
-class Fleet:
-    """The command line, for a lab of four devices whose agents and broker are provisioned from this machine."""
-
-    def __init__(self, folder, bundle):
-        self.folder = folder
-        self.file = folder / "fleet.toml"
-        self.bundle = self.signed(shutil.copytree(bundle.path, folder / "bundle"))
-
-    def signed(self, path):
-        sign_bundle(path, self.folder / "pki" / "signing.key")
-        return load(path)
-
-    def command(self, *words, code=0, timeout=250, **environment):
-        done = subprocess.run(
-            [command("fogguard"), *map(str, words)],
-            cwd=self.folder,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def provision(self, verb, *words, code=0, **environment):
-        """The JSON result of a command on the fleet."""
-        result = self.folder / f"{verb}.json"
-        result.unlink(missing_ok=True)
-        output = self.command("provision", verb, self.file, *words, "--json", result, code=code, **environment)
-        return json.loads(result.read_text()) if result.exists() else output
-
-    def lab(self, verb, *words):
-        return self.command("lab", verb, *([] if verb == "up" else ["--name", NAME]), *words)
-
-    def shell(self, device, script):
-        """The output of a shell script that root runs on a device."""
-        inventory = load_inventory(self.file)
-        found = inventory.devices[device]
-        login = ["ssh", "-F", "none", "-i", found.key, "-o", f"UserKnownHostsFile={self.folder / 'known_hosts'}"]
-        done = subprocess.run(
-            [*login, "-o", "BatchMode=yes", f"{found.user}@{found.address}", "sudo", "sh", "-s"],
-            input=script,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return done.stdout.strip()
-
-    def bundles(self):
-        """The bundle that each device runs."""
-        return {node: self.shell(node, "sha256sum < /opt/fogguard/current/bundle/manifest.json")[:16] for node in NODES}
-
-    def require_answers(self, bundle):
-        assert "200 of 200" in self.command("run", bundle.path, "--inventory", self.file, "--steps", "200")
-
-
-@contextmanager
-def uplink():
-    """An end of the lab's bridge in this machine's network: from here there is an internet, from the devices not."""
-    subprocess.run(["ip", "link", "del", "fogguard-up"], capture_output=True)  # a run that was killed leaves it
-    subprocess.run(
-        f"ip link add fogguard-up type veth peer name uplink netns fogguard-{NAME} && "
-        f"ip -n fogguard-{NAME} link set uplink master bridge up && "
-        f"ip addr add {ADDRESS} dev fogguard-up && ip link set fogguard-up up",
-        shell=True,
-        check=True,
-    )
-    try:
-        yield
-    finally:
-        subprocess.run(["ip", "link", "del", "fogguard-up"], check=True)
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory, bundle):
-    if os.geteuid() != 0:
-        pytest.skip("virtual devices need root")
-    folder = tmp_path_factory.mktemp("fleet")
-    lab = [command("fogguard"), "lab"]
-    up = subprocess.run(
-        [*lab, "up", "watch", "--name", NAME, "--fleet", folder / "fleet.toml"], capture_output=True, text=True
-    )
-    assert up.returncode == 0, up.stdout + up.stderr
-    try:
-        with uplink():
-            file = folder / "fleet.toml"
-            file.write_text(file.read_text().replace("[broker]", 'pki = "pki"\n\n[broker]', 1))
-            hosts = [device.address for device in load_inventory(file).devices.values()]
-            pki.init(folder / "pki", NAME, bundle.manifest.names, hosts)
-            wheelhouse(Target("3.11", os.uname().machine), lambda what: None)
-            found = Fleet(folder, bundle)
-            found.shell("cloud", "DEBIAN_FRONTEND=noninteractive apt-get purge -qq --yes --auto-remove mosquitto")
-            yield found
-    finally:
-        subprocess.run([*lab, "down", "--name", NAME], check=True, capture_output=True)
+    with bare_fleet(tmp_path_factory.mktemp("fleet"), bundle) as found:
+        found.shell("cloud", "DEBIAN_FRONTEND=noninteractive apt-get purge -qq --yes --auto-remove mosquitto")
+        yield found
 
 
 @pytest.fixture(scope="module")
 def other(fleet):
     """The same bundle with other weights in f1."""
     return fleet.signed(retrained(fleet.bundle.path, fleet.folder / "other", "f1").path)
-
-
-def changes(report):
-    return {
-        name: [step["name"] for step in device["steps"] if step["name"] != "facts"]
-        for name, device in report["devices"].items()
-    }
-
-
-def reasons(report):
-    return {name: device["reason"] for name, device in report["devices"].items()}
 
 
 def test_bare_devices_are_fit_and_need_everything(fleet):
@@ -245,11 +140,6 @@ def require_whole(driver, *bundles):
     whole = [record for record in records if record.complete and record.contributors.issuperset(NODES)]
     assert len(whole) > 0.9 * len(records)
     assert [record for record in whole if record.label != predicted[record.bundle][record.row]] == []
-
-
-def pids(fleet):
-    """The process of each agent: another one was started anew."""
-    return {node: fleet.shell(node, "systemctl show -p MainPID --value fogguard-agent") for node in NODES}
 
 
 def test_a_switch_under_load_loses_no_step_and_mixes_none_there_and_back(fleet, other):

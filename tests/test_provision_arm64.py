@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from fleets import bare_fleet, changes, require_answers, require_serving
+from fleets import bare_fleet, changes, require_serving
 
 from broker.errors import FogError
 from edge_agent.selftest import TOLERANCES
@@ -59,7 +59,7 @@ def test_its_golden_outputs_are_those_of_x86_64(fleet, applied):
 
 
 def test_it_serves_as_f1_and_all_labels_are_as_predicted(fleet, applied):
-    require_answers(fleet, fleet.bundle)
+    fleet.require_answers(fleet.bundle)
     assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
     assert fleet.provision("status", fleet.bundle.path)["devices"]["f1"]["ok"]
 
@@ -72,10 +72,10 @@ def test_its_agent_is_hardened_like_the_others_but_for_what_the_emulation_cannot
 
 def test_unplugged_it_is_done_without_and_plugged_in_it_serves_again(fleet, applied):
     fleet.lab("unplug", "f1")
-    require_answers(fleet, fleet.bundle, "--down", "f1")
+    fleet.require_answers(fleet.bundle, "--down", "f1")
     fleet.lab("plug", "f1")
     require_serving(fleet, "f1", timeout_s=90)
-    require_answers(fleet, fleet.bundle)
+    fleet.require_answers(fleet.bundle)
 
 
 def test_a_second_apply_changes_nothing_there(fleet, applied):

@@ -1,7 +1,7 @@
 """Debian 13, as Raspberry Pi OS is made of it now: its systemd, its sudo and its Python do what Debian 12's do."""
 
 import pytest
-from fleets import NODES, bare_fleet, other_bundle, require_answers, require_serving
+from fleets import NODES, bare_fleet, other_bundle, require_serving
 
 from provisioning.inventory import load_inventory
 from provisioning.units import AGENT, agent_files, unit_file
@@ -19,13 +19,13 @@ def test_a_fleet_of_debian_13_answers_over_tls_is_changed_and_goes_back(fleet):
     doctor = fleet.provision("doctor")
     assert all(device["ok"] for device in doctor["devices"].values())
     fleet.provision("apply", fleet.bundle.path)
-    require_answers(fleet, fleet.bundle)
+    fleet.require_answers(fleet.bundle)
     other = other_bundle(fleet)
     fleet.provision("apply", other.path)
-    require_answers(fleet, other)
+    fleet.require_answers(other)
     fleet.provision("rollback")
     assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
-    require_answers(fleet, fleet.bundle)
+    fleet.require_answers(fleet.bundle)
     for node in NODES:
         (environment,) = fleet.shell(node, "ls /opt/fogguard/venvs").split()
         assert environment.startswith("python3.13-")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fleets import NODES, bare_fleet, other_bundle, reasons, require_answers, require_serving
+from fleets import NODES, bare_fleet, other_bundle, reasons, require_serving
 from support import command
 
 from edge_agent.bundle import load
@@ -54,7 +54,7 @@ def require_untouched(fleet, culprit, report):
     assert all("staged, and kept on its old bundle" in reasons(report)[name] for name in NODES if name != culprit)
     assert set(fleet.bundles().values()) == {fleet.bundle.id.hex()}
     assert fleet.shell(culprit, "ls -A /opt/fogguard/* /etc/fogguard | grep -F .new; ls ~fog/.cache/fogguard") == ""
-    require_answers(fleet, fleet.bundle)
+    fleet.require_answers(fleet.bundle)
 
 
 FILL_UP = """cat > /run/fill << 'END'
@@ -95,7 +95,7 @@ def test_a_disk_that_fills_up_while_an_environment_is_copied_is_told_with_what_i
         assert re.fullmatch(told, reasons(report)["f2"])
         require_untouched(fleet, "f2", report)
         fleet.provision("apply", other.path)
-        require_answers(fleet, other)
+        fleet.require_answers(other)
     finally:
         fleet.shell("f2", f"umount {UPLOADS}")
 
@@ -174,7 +174,7 @@ def test_a_device_that_boots_without_the_time_serves_over_tls_all_the_same(fleet
         year = (datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=360)).year
         assert fleet.shell("f1", "date -u +%Y") == str(year)
         require_serving(fleet, "f1")
-        require_answers(fleet, fleet.bundle)
+        fleet.require_answers(fleet.bundle)
 
 
 def test_a_device_that_lives_years_ahead_says_why_it_does_not_serve(fleet, clocks):
@@ -217,7 +217,7 @@ def test_an_expired_certificate_is_told_before_anything_is_switched(fleet, other
     finally:
         fleet.shell("f1", "cp /root/kept /etc/fogguard/agent-*/f1.crt; systemctl restart fogguard-agent")
     fleet.provision("apply", fleet.bundle.path)
-    require_answers(fleet, fleet.bundle)
+    fleet.require_answers(fleet.bundle)
 
 
 @contextmanager

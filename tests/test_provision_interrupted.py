@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from fleets import NODES, bare_fleet, during, other_bundle, require_answers, require_serving
+from fleets import NODES, bare_fleet, during, other_bundle, require_serving
 
 from provisioning.wheels import Target
 
@@ -51,7 +51,7 @@ def require_finished(fleet, bundle):
     fleet.provision("apply", bundle.path)
     assert set(fleet.bundles().values()) == {bundle.id.hex()}
     fleet.provision("status", bundle.path)
-    require_answers(fleet, bundle)
+    fleet.require_answers(bundle)
     for node in NODES:
         assert fleet.shell(node, "ls -A /opt/fogguard/releases /opt/fogguard/venvs | grep -E '^\\.new|^stray'") == ""
 

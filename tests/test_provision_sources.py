@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from fleets import NODES, bare_fleet, changes, other_bundle, reasons
-from test_provision import NAME, pids
+from fleets import NAME, NODES, bare_fleet, changes, other_bundle, pids, reasons
 
 from broker.frame import decode
 from broker.link import Link
