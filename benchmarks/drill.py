@@ -118,7 +118,11 @@ class Drill:
         self._open_stretch(mask, at_s)
         if self._driver.settle(until=self._tick):
             self._is_recovering = False
-            self._driver.measure(_EVERLASTING, until=self._tick)
+            self._driver.measure(_EVERLASTING, until=self._steady_tick)
+
+    def _steady_tick(self) -> bool:
+        self._witness.ask_suspects()
+        return self._tick()
 
     def _tick(self) -> bool:
         """Look, let happen what is due, count and tell; return whether this stretch is over."""

@@ -34,7 +34,8 @@ class Evidence(msgspec.Struct, kw_only=True):
         links: What came over each, by `source>node`.
         judged: How what each node put out compares with what its graph makes of what it got.
         infer_times: Of each node, how often 200 inferences took so long in the mean: `benchmarks.times`.
-        rest_ms: How long one took on each node at rest, if somebody seemed slow in this sitting: else empty.
+        rest_ms: How long one took on each node that was asked at rest, when somebody seemed slow in this sitting.
+        slow_at_rest: The nodes that were slow when they were asked so.
         here_ms: How long one takes on the measuring machine.
     """
 
@@ -44,6 +45,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     judged: dict[str, Judged] = {}
     infer_times: dict[str, dict[int, int]] = {}
     rest_ms: dict[str, float] = {}
+    slow_at_rest: list[str] = []
     here_ms: dict[str, float] = {}
 
     def add_links(self, came: Mapping[str, Arrived]) -> None:
@@ -60,6 +62,12 @@ class Evidence(msgspec.Struct, kw_only=True):
         """Take in how long some inferences of a node took in the mean."""
         count(self.infer_times.setdefault(node, {}), mean_ms)
 
+    def add_rest(self, rest_ms: dict[str, float]) -> None:
+        """Take in how long inferences took at rest."""
+        self.rest_ms = rest_ms
+        slow = {each.culprit for each in slow_nodes(rest_ms, self.here_ms, _REST_TIMES, 0.0)}
+        self.slow_at_rest += sorted(slow - {*self.slow_at_rest})
+
     def suspects(self) -> list[Finding]:
         """Return who seems to infer slowly, by what they told while they were fed.
 
@@ -73,15 +81,11 @@ class Evidence(msgspec.Struct, kw_only=True):
         return slow_nodes(there_ms, here_ms, _INFER_TIMES, _INFER_MS)
 
     def findings(self) -> list[Finding]:
-        """Return who is to blame; who seems slow is, unless it was asked at rest and is not."""
+        """Return who is to blame; who seems slow is, unless it was asked at rest, beside others, and never was."""
+        cleared = self.rest_ms.keys() - {*self.slow_at_rest} if len(self.rest_ms) > 1 else set()
         return [
             *other_bundles(self.bundle, self.others),
             *corrupt_links(self.links),
             *wrong_nodes(self.judged),
-            *(each for each in self.suspects() if each.culprit not in self._cleared()),
+            *(each for each in self.suspects() if each.culprit not in cleared),
         ]
-
-    def _cleared(self) -> set[str]:
-        """Return who is no slower than the others at rest, if there are others."""
-        slow = slow_nodes(self.rest_ms, self.here_ms, _REST_TIMES, 0.0)
-        return self.rest_ms.keys() - {each.culprit for each in slow} if len(self.rest_ms) > 1 else set()

@@ -13,7 +13,13 @@ from broker.errors import FailureFound
 from export.failures import accuracy
 
 
-def follow(trial: Trial, steps: int, down: frozenset[str], report: Callable[[str], None]) -> None:
+def follow(
+    trial: Trial,
+    steps: int,
+    down: frozenset[str],
+    report: Callable[[str], None],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
     """Feed `steps` steady steps, or for ever if 0; `report` is told about every change and once a second.
 
     Args:
@@ -21,6 +27,7 @@ def follow(trial: Trial, steps: int, down: frozenset[str], report: Callable[[str
         steps: How many.
         down: The nodes that were not started.
         report: Takes one line.
+        meanwhile: Called again and again while steady steps are fed.
     """
     driver = trial.driver
     driver.watch = lambda: None  # from here on a node that dies is what we came for
@@ -29,8 +36,13 @@ def follow(trial: Trial, steps: int, down: frozenset[str], report: Callable[[str
     while True:
         driver.begin(_name(trial, alive), alive, noticed=True)
         changed = _changed(trial, alive, report)
+
+        def over(changed: Callable[[], bool] = changed) -> bool:
+            meanwhile()
+            return changed()
+
         if driver.settle(until=changed):
-            driver.measure(left or 1 << 62, until=changed)
+            driver.measure(left or 1 << 62, until=over)
         left -= len(driver.phases[-1].steady) if steps else 0
         if steps and left <= 0:
             driver.drain()
@@ -43,8 +55,8 @@ def follow_witnessed(
 ) -> BaseException | None:
     """Follow a fleet, and take in whom the evidence speaks against; return what has ended that, if it was too soon."""
     try:
-        with Witness(trial, evidence):
-            follow(trial, steps, down, report)
+        with Witness(trial, evidence) as witness:
+            follow(trial, steps, down, report, witness.ask_suspects)
     except KeyboardInterrupt as interrupt:  # the way to end it, unless a number of steps was asked for
         trial.driver.drain()
         return interrupt if steps else None

@@ -64,12 +64,17 @@ class Measuring:
             told: Takes the result so far.
             patience_s: How long the fleet may take to settle on a mask.
         """
-        with Witness(self._trial, self._evidence):
-            self._measure(some, progress, told, patience_s)
+        with Witness(self._trial, self._evidence) as witness:
+            self._measure(some, progress, told, patience_s, witness)
         return self.found()
 
     def _measure(
-        self, some: Sequence[str], progress: Progress, told: Callable[[Accuracy], None], patience_s: float
+        self,
+        some: Sequence[str],
+        progress: Progress,
+        told: Callable[[Accuracy], None],
+        patience_s: float,
+        witness: Witness,
     ) -> None:
         driver, order = self._trial.driver, self._trial.bundle.manifest.order
         driver.watch = self._hands.check
@@ -93,6 +98,7 @@ class Measuring:
             driver.settle(timeout_s=patience_s, by_all=True)
             driver.measure(self._rows)
             driver.finish()
+            witness.ask_suspects()
             phase = driver.phases[-1]
             self._fed += len(phase.steady)
             self._fed_ns += max(r.answered_ns or r.sent_ns for r in phase.steady) - phase.steady[0].sent_ns

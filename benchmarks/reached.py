@@ -42,9 +42,9 @@ class Reached(NamedTuple):
         name = f"{self.fleet}-probe-{secrets.token_hex(4)}"
         return Probe(self.url, name, AgentWire(self.fleet, self.bundle, self.sensed), self.tls)
 
-    def operator(self) -> Operator:
+    def operator(self, patience_s: float = _PATIENCE_S) -> Operator:
         """Return what asks its nodes."""
-        return Operator(self.url, self.fleet, self.files("operator"), _PATIENCE_S)
+        return Operator(self.url, self.fleet, self.files("operator"), patience_s)
 
     def witness(self, on_message: Callable[[str, bytes], None]) -> Link:
         """Return a link, not connected yet, that overhears all vectors and answers."""

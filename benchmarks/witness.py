@@ -1,8 +1,8 @@
 """Watches a fleet while it is fed: what its nodes tell, and what some of its steps were. It costs next to nothing.
 
 Each node tells its metrics once a second anyhow. Every few seconds some steps are overheard, in a thread of its own and
-by a client that stays for these only, and computed again here: at any load that is as few. Whoever seems slow meanwhile
-is asked at the end, when nothing is fed.
+by a client that stays for these only, and computed again here: at any load that is as few. Whoever seems slow is
+asked while nothing is fed.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
 from types import TracebackType
 from typing import Final, NamedTuple
 
@@ -32,6 +33,9 @@ _LISTEN_S: Final = 1.0
 _TOLD_S: Final = 1.5  # a node tells once a second
 _EXCUSED_S: Final = 2.0
 _BACK_S: Final = 5.0
+_PATIENCE_S: Final = 5.0
+_LOOKED_AGAIN_S: Final = 1.0
+_ASKED_AGAIN_S: Final = 60.0  # and twice that, and so on
 
 
 @contextlib.contextmanager
@@ -73,6 +77,8 @@ class Witness:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="witness")
         self._sample: Future[dict[str, Judged]] | None = None
         self._next_sample_s = 0.0
+        self._asked_again_s = _ASKED_AGAIN_S
+        self._next_asking_s = 0.0
         self._is_over = False
         self._is_deaf = False
 
@@ -88,13 +94,17 @@ class Witness:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._wait_for_all()
+        if kind is None:  # if it was over too soon for that, let everybody tell once
+            expected = self._alive()
+            self._wait_until(lambda: self._told >= expected, _TOLD_S)
         self._driver.told.listener = lambda _metrics: None
         self._is_over = True
         self._take_sample()
-        if kind in (None, KeyboardInterrupt) and (suspects := {each.culprit for each in self._evidence.suspects()}):
-            self._ask_at_rest(suspects)
+        if kind in (None, KeyboardInterrupt):
+            suspects = self._suspects()
+            self._wait_until(lambda: suspects <= self._alive(), _BACK_S)
+            self._next_asking_s = 0.0
+            self.ask_suspects()
         self._pool.shutdown()
 
     def excuse(self, nodes: Iterable[str]) -> None:
@@ -102,31 +112,40 @@ class Witness:
         until_s = time.monotonic() + _EXCUSED_S
         self._excused_until_s.update(dict.fromkeys(nodes, until_s))
 
-    def _wait_for_all(self) -> None:
-        """If it was over too soon for that, let everybody tell once."""
-        expected = self._alive()
-        ends_s = time.monotonic() + _TOLD_S
-        while not self._told >= expected and time.monotonic() < ends_s:
-            self._driver.wait(0.02)
+    def ask_suspects(self) -> None:
+        """If somebody seems slow, stop feeding for some seconds and ask who is; seldom and ever less often.
 
-    def _ask_at_rest(self, suspects: set[str]) -> None:
-        """Ask them, and the others beside whom they seem slow, as soon as the last steps are answered."""
-        driver = self._driver
+        Not while a suspect is dead, or slow by order.
+        """
+        now_s, driver = time.monotonic(), self._driver
+        if now_s < self._next_asking_s:
+            return
+        self._next_asking_s = now_s + _LOOKED_AGAIN_S
+        suspects = self._suspects()
+        is_excused = any(now_s < self._excused_until_s.get(node, 0.0) for node in suspects)
+        if not suspects or is_excused or not (driver.is_answerable and suspects <= self._alive()):
+            return
         driver.drain()
-        ends_s = time.monotonic() + _BACK_S
-        while not suspects <= self._alive() and time.monotonic() < ends_s:
-            driver.wait(0.02)
         asking = self._pool.submit(self._speeds, sorted(self._alive()))
-        while not asking.done():
-            driver.wait(0.02)
+        self._wait_until(asking.done)
         try:
-            self._evidence.rest_ms.update(asking.result())
+            self._evidence.add_rest(asking.result())
         except FogError as error:
-            _log.warning("%s cannot be asked whether it is slow at rest: %s", ", ".join(sorted(suspects)), error)
+            _log.warning("%s seems slow, and cannot be asked at rest: %s", ", ".join(sorted(suspects)), error)
+        self._next_asking_s = time.monotonic() + self._asked_again_s
+        self._asked_again_s *= 2
+
+    def _suspects(self) -> frozenset[str]:
+        return frozenset(each.culprit for each in self._evidence.suspects())
+
+    def _wait_until(self, condition: Callable[[], bool], seconds: float = inf) -> None:
+        ends_s = time.monotonic() + seconds
+        while not condition() and time.monotonic() < ends_s:
+            self._driver.wait(0.02)
 
     def _speeds(self, nodes: list[str]) -> dict[str, float]:
         """Return how long an inference takes each at rest; another thread's."""
-        with self._reached._replace(url=self._driver.url).operator() as operator:
+        with self._reached._replace(url=self._driver.url).operator(_PATIENCE_S) as operator:
             return {node: statistics.median(told) for node, told in ask_speeds(operator, nodes).items() if told}
 
     def _alive(self) -> frozenset[str]:

@@ -79,9 +79,16 @@ WARM_MS = {"e1": 0.032, "f2": 0.035, "f1": 0.065, "cloud": 0.25}  # the sink's s
 )
 def test_who_seems_slow_is_not_named_if_it_is_as_quick_as_the_others_at_rest(rest_ms, culprits):
     evidence = timed(WARM_MS)
-    evidence.rest_ms = rest_ms
+    evidence.add_rest(rest_ms)
     assert named(evidence.suspects()) == [("cloud", "infer")]
     assert named(evidence.findings()) == culprits
+
+
+def test_who_was_slow_at_rest_once_remains_named():
+    evidence = timed(WARM_MS)
+    for times in (1, 9, 1):
+        evidence.add_rest({**HERE_MS, "cloud": times * HERE_MS["cloud"]})
+    assert named(evidence.findings()) == [("cloud", "infer")]
 
 
 def test_a_drill_tells_who_is_to_blame_and_who_is_not_after_all():
@@ -90,7 +97,7 @@ def test_a_drill_tells_who_is_to_blame_and_who_is_not_after_all():
     (news,) = found.blame()
     assert news.startswith("cloud infers slowly")
     assert found.blame() == []
-    found.evidence.rest_ms = HERE_MS
+    found.evidence.add_rest(HERE_MS)
     assert found.blame() == ["cloud is not to blame after all (stage infer)"]
     assert found.blame() == found.findings == []
 
@@ -205,6 +212,7 @@ def test_a_device_that_is_ten_times_slower_is_named_unless_the_plan_makes_it_so(
     assert ordered.findings == []
     assert "f2" not in ordered.evidence.infer_times
     assert named(found.findings) == [("f2", "infer")], found.evidence.infer_times
+    assert found.evidence.slow_at_rest == ["f2"]
 
 
 @pytest.mark.slow
