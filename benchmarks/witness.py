@@ -115,18 +115,18 @@ class Witness:
     def ask_suspects(self) -> None:
         """If somebody seems slow, stop feeding for some seconds and ask who is; seldom and ever less often.
 
-        Not while a suspect is dead, or slow by order.
+        Not while a suspect is dead, or slow by order; who else is so is not asked.
         """
         now_s, driver = time.monotonic(), self._driver
         if now_s < self._next_asking_s:
             return
         self._next_asking_s = now_s + _LOOKED_AGAIN_S
         suspects = self._suspects()
-        is_excused = any(now_s < self._excused_until_s.get(node, 0.0) for node in suspects)
-        if not suspects or is_excused or not (driver.is_answerable and suspects <= self._alive()):
+        askable = self._alive() - {node for node, until_s in self._excused_until_s.items() if now_s < until_s}
+        if not (suspects and suspects <= askable and driver.is_answerable):
             return
         driver.drain()
-        asking = self._pool.submit(self._speeds, sorted(self._alive()))
+        asking = self._pool.submit(self._speeds, sorted(askable))
         self._wait_until(asking.done)
         try:
             self._evidence.add_rest(asking.result())
